@@ -1,0 +1,1 @@
+//! Fixed-point arithmetic as the chain does it.

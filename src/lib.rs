@@ -1,0 +1,8 @@
+//! tauscore: a GPU-accelerated scoring engine for Bittensor validators.
+
+mod error;
+pub mod fixed;
+pub mod matrix;
+pub mod stages;
+
+pub use error::{Error, Result};
