@@ -110,9 +110,9 @@ impl Error {
     pub fn remedy(&self) -> Option<&str> {
         match self {
             Self::Io { .. } => None,
-            Self::Tensor { .. } => {
-                Some("the file is damaged or is not the model that config.json describes: fetch it again, or name another folder")
-            }
+            Self::Tensor { .. } => Some(
+                "the file is damaged or is not the model that config.json describes: fetch it again, or name another folder",
+            ),
             Self::Kernel { .. } => Some("this is a bug in tauscore: please report it with the command that led here"),
             Self::Row { remedy, .. }
             | Self::File { remedy, .. }

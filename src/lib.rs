@@ -1,8 +1,22 @@
 //! tauscore: a GPU-accelerated scoring engine for Bittensor validators.
 
+pub mod device;
 mod error;
 pub mod fixed;
 pub mod matrix;
+pub mod nn;
 pub mod stages;
 
 pub use error::{Error, Result};
+
+/// Every kernel of the engine. Tests, benches and `doctor` walk this table; adding a kernel is two files and one line.
+pub static KERNELS: [&device::Kernel; 8] = [
+    &nn::embed::KERNEL,
+    &nn::norm::KERNEL,
+    &nn::matmul::KERNEL,
+    &nn::attention::KERNEL,
+    &nn::pool::KERNEL,
+    &nn::normalize::KERNEL,
+    &stages::novelty::KERNEL,
+    &stages::loss::KERNEL,
+];

@@ -1,4 +1,7 @@
 //! One room for each stage, in the order in which data flows. Rooms never import each other.
 
 pub mod emission;
+pub mod encode;
+pub mod loss;
+pub mod novelty;
 pub mod yuma;

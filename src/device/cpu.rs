@@ -1,0 +1,80 @@
+//! The CPU executor: runs a kernel's twin at once, on host memory.
+
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytemuck::Pod;
+
+use super::buffer::{Binding, Raw};
+use super::kernel::{Access, Args, Kernel, Slot};
+use crate::{Error, Result};
+
+/// Host memory for `bytes` bytes, zeroed.
+pub(super) fn allocate(bytes: usize) -> Raw {
+    Raw::Cpu(RwLock::new(vec![0; bytes.div_ceil(size_of::<u64>())]))
+}
+
+/// Runs `kernel`'s twin on `bindings`.
+pub(super) fn dispatch(kernel: &'static Kernel, params: &[u8], bindings: &[Binding<'_>]) -> Result<()> {
+    enum Guard<'a> {
+        Read(RwLockReadGuard<'a, Vec<u64>>),
+        Write(RwLockWriteGuard<'a, Vec<u64>>),
+    }
+
+    // A buffer bound twice, once for writing, would wait for itself here and is not allowed on a GPU either.
+    for (index, binding) in bindings.iter().enumerate() {
+        let written = kernel.bindings[index] == Access::Write;
+        let shares = |(other, candidate): (usize, &Binding<'_>)| {
+            other != index && std::sync::Arc::ptr_eq(candidate.raw, binding.raw)
+        };
+        if written && bindings.iter().enumerate().any(shares) {
+            return Err(contract(kernel, format!("binding {index} is written and bound a second time")));
+        }
+    }
+
+    let mut guards = Vec::with_capacity(bindings.len());
+    for (binding, access) in bindings.iter().zip(kernel.bindings) {
+        guards.push(match (memory(kernel, binding)?, access) {
+            (words, Access::Read) => Guard::Read(words.read().unwrap_or_else(PoisonError::into_inner)),
+            (words, Access::Write) => Guard::Write(words.write().unwrap_or_else(PoisonError::into_inner)),
+        });
+    }
+    let slots = guards
+        .iter_mut()
+        .zip(bindings)
+        .map(|(guard, binding)| {
+            let range = binding.offset..binding.offset + binding.size;
+            match guard {
+                Guard::Read(words) => Slot::Read(&bytemuck::cast_slice(words.as_slice())[range]),
+                Guard::Write(words) => Slot::Write(&mut bytemuck::cast_slice_mut(words.as_mut_slice())[range]),
+            }
+        })
+        .collect();
+    (kernel.cpu)(&mut Args::new(params, slots));
+    Ok(())
+}
+
+/// Copies `data` into `raw` from byte `offset` on.
+pub(super) fn write<T: Pod>(words: &RwLock<Vec<u64>>, offset: usize, data: &[T]) {
+    let bytes: &[u8] = bytemuck::cast_slice(data);
+    let mut words = words.write().unwrap_or_else(PoisonError::into_inner);
+    bytemuck::cast_slice_mut(words.as_mut_slice())[offset..offset + bytes.len()].copy_from_slice(bytes);
+}
+
+/// Copies `len` elements out of `raw`, from byte `offset` on.
+pub(super) fn read<T: Pod>(words: &RwLock<Vec<u64>>, offset: usize, len: usize) -> Vec<T> {
+    let words = words.read().unwrap_or_else(PoisonError::into_inner);
+    let bytes: &[u8] = bytemuck::cast_slice(words.as_slice());
+    bytemuck::cast_slice(&bytes[offset..offset + len * size_of::<T>()]).to_vec()
+}
+
+fn memory<'a>(kernel: &'static Kernel, binding: &Binding<'a>) -> Result<&'a RwLock<Vec<u64>>> {
+    match &**binding.raw {
+        Raw::Cpu(words) => Ok(words),
+        #[cfg(feature = "gpu")]
+        Raw::Gpu(_) => Err(contract(kernel, "a buffer of another device is bound".into())),
+    }
+}
+
+fn contract(kernel: &'static Kernel, problem: String) -> Error {
+    Error::Kernel { kernel: kernel.name, problem }
+}

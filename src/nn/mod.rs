@@ -1,0 +1,14 @@
+//! Transformer layers shared by the encoder and the causal reference model: one file a kernel, twin and host side.
+
+pub mod attention;
+mod batch;
+pub mod embed;
+pub(crate) mod gemm;
+pub mod math;
+pub mod matmul;
+pub mod norm;
+pub mod normalize;
+pub mod pool;
+pub(crate) mod weights;
+
+pub use batch::{TokenBatch, plan};
