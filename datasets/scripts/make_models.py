@@ -64,8 +64,20 @@ VARIANTS = [
     Variant("f16-cls", torch.float16, 2, 64, 1, 256, 64, 0.16, pooling="cls", max_seq_length=32, prefix="bert."),
     Variant("bf16-relu", torch.bfloat16, 2, 48, 4, 100, 64, 0.20, activation="relu"),
     Variant(
-        "f32-cased", torch.float32, 1, 128, 1, 64, 40, 0.12, eps=1e-5, types=1,
-        has_pooling_folder=False, max_seq_length=40, cased=True, specials_last=True,
+        "f32-cased",
+        torch.float32,
+        1,
+        128,
+        1,
+        64,
+        40,
+        0.12,
+        eps=1e-5,
+        types=1,
+        has_pooling_folder=False,
+        max_seq_length=40,
+        cased=True,
+        specials_last=True,
     ),
 ]
 
@@ -282,7 +294,8 @@ def make(variant, out):
     """Write one model folder."""
     tokenizer = make_tokenizer(variant)
     config = make_config(variant, tokenizer.get_vocab_size())
-    arguments = {key: value for key, value in config.items() if key not in ("architectures", "model_type", "torch_dtype")}
+    not_arguments = ("architectures", "model_type", "torch_dtype")
+    arguments = {key: value for key, value in config.items() if key not in not_arguments}
     bert = transformers.BertModel(
         transformers.BertConfig(**arguments, attn_implementation="eager"), add_pooling_layer=False
     )
@@ -304,9 +317,7 @@ def make(variant, out):
         "golden.json": golden,
     }
     if variant.max_seq_length:
-        files["sentence_bert_config.json"] = to_json(
-            {"max_seq_length": variant.max_seq_length, "do_lower_case": False}
-        )
+        files["sentence_bert_config.json"] = to_json({"max_seq_length": variant.max_seq_length, "do_lower_case": False})
     if variant.has_pooling_folder:
         files["1_Pooling/config.json"] = to_json(
             {
