@@ -2,9 +2,10 @@
 
     python3 datasets/scripts/make_gsm8k_round.py SOURCE.jsonl
 
-SOURCE is a flat form of `example_model_solutions.jsonl` (see datasets/README.md), one row for
-each question and model:
+SOURCE is `grade_school_math/data/example_model_solutions.jsonl` of openai/grade-school-math, one row for
+each question, or the same flattened to one row for each question and model:
 
+    {"question", "ground_truth", "6b_finetuning": {"solution", "is_correct"}, ...}
     {"prompt_id", "prompt", "reference", "miner", "response", "correct"}
 
 The four models become honest miners, their answers verbatim. Three copycats join them, which copy
@@ -43,18 +44,34 @@ def draw(*purpose):
     return random.Random("/".join([SEED, *map(str, purpose)]))
 
 
+def flat_rows(path):
+    """The source as rows of one question and model, whichever of its two forms it has."""
+    with open(path, encoding="utf-8") as lines:
+        for number, row in enumerate(map(json.loads, lines)):
+            if "question" not in row:
+                yield row
+                continue
+            for miner in ORIGINALS:
+                yield {
+                    "prompt_id": f"gsm{number:04}",
+                    "prompt": row["question"],
+                    "reference": row["ground_truth"],
+                    "miner": miner,
+                    "response": row[miner]["solution"],
+                    "correct": row[miner]["is_correct"],
+                }
+
+
 def read_questions(path):
     """The first QUESTIONS questions of the source, each with its four answers."""
     questions = {}
-    with open(path, encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            question = questions.setdefault(
-                row["prompt_id"],
-                {"prompt": row["prompt"], "reference": row["reference"], "answers": {}, "correct": {}},
-            )
-            question["answers"][row["miner"]] = row["response"]
-            question["correct"][row["miner"]] = bool(row["correct"])
+    for row in flat_rows(path):
+        question = questions.setdefault(
+            row["prompt_id"],
+            {"prompt": row["prompt"], "reference": row["reference"], "answers": {}, "correct": {}},
+        )
+        question["answers"][row["miner"]] = row["response"]
+        question["correct"][row["miner"]] = bool(row["correct"])
     chosen = dict(list(questions.items())[:QUESTIONS])
     for prompt_id, question in chosen.items():
         if sorted(question["answers"]) != sorted(ORIGINALS):
@@ -66,7 +83,7 @@ def assign_uids():
     """One uid for each miner, shuffled: a low uid proves no originality."""
     uids = list(range(FIRST_UID, FIRST_UID + len(ORIGINALS) + len(COPYCATS)))
     draw("uids").shuffle(uids)
-    return dict(zip(ORIGINALS + COPYCATS, uids))
+    return dict(zip(ORIGINALS + COPYCATS, uids, strict=True))
 
 
 def rotating_victims(count):
@@ -158,7 +175,7 @@ def write_jsonl(path, rows):
 def main():
     """Read the source, write the three files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="the flat JSONL of model solutions")
+    parser.add_argument("source", type=Path, help="the JSONL of model solutions")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent.parent / "gsm8k")
     args = parser.parse_args()
 
