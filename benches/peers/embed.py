@@ -1,0 +1,479 @@
+"""Embedding throughput on the CPU: tauscore beside sentence-transformers and onnxruntime, in one run.
+
+    python benches/peers/embed.py --model DIR --texts FILE [--threads 2] [--repeats 3]
+
+All get the same texts, the same weights, the same cores (by affinity) and the same number of threads,
+and take turns, so that a busy machine slows all of them. Each keeps its model loaded between turns; a
+turn is timed from texts to normalised embeddings, tokenising included.
+
+    sentence-transformers   torch f32, `encode(batch_size=32)`, which sorts by length itself
+    onnxruntime             f32, BERT's fused operators, batches of 32 sorted by tokens
+    tauscore                `tauscore embed FILE --device cpu --precision f32 --json`: `seconds` of its last
+                            {"event":"done","texts","tokens","seconds"} line on stderr, which leaves loading
+                            out; the wall time of the whole command is reported beside it
+
+Before anything is timed the answers are compared: a peer that computes something else stops the run.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+PEERS = ["sentence-transformers", "onnxruntime"]
+TOLERANCE = 1e-5  # between two f32 implementations; between them and f64 it is about 2e-7
+
+
+# ---- texts and machine ----
+
+
+def read_texts(path):
+    """Texts of a JSON list of strings, a round's JSONL (`response`), or JSONL rows with `text`."""
+    content = path.read_text(encoding="utf-8")
+    if content.lstrip().startswith("["):
+        return json.loads(content)
+    rows = [json.loads(line) for line in content.split("\n") if line.strip()]
+    return [row["response"] if "response" in row else row["text"] for row in rows]
+
+
+def pick_cores(count):
+    """`count` allowed cores, no two of them threads of one core where that can be had."""
+    if not hasattr(os, "sched_getaffinity"):
+        sys.exit("this comparison pins cores and needs Linux")
+    first_siblings, others, seen = [], [], set()
+    for cpu in sorted(os.sched_getaffinity(0)):
+        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        siblings = path.read_text().strip() if path.exists() else str(cpu)
+        (others if siblings in seen else first_siblings).append(cpu)
+        seen.add(siblings)
+    cores = (first_siblings + others)[:count]
+    if len(cores) < count:
+        sys.exit(f"{count} threads were asked for, but only {len(cores)} cores may be used")
+    return cores
+
+
+def limit_threads(cores):
+    """Pin this process and its children, and tell every library its number of threads."""
+    os.sched_setaffinity(0, cores)
+    names = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"]
+    os.environ.update({name: str(len(cores)) for name in names})
+    os.environ.update({"TOKENIZERS_PARALLELISM": "true", "CUDA_VISIBLE_DEVICES": ""})
+    os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"})
+
+
+def cpu_name():
+    """The processor's own name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def load_tokenizer(model, limit):
+    """The model's tokenizer, its own truncation and padding overridden."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(limit)
+    return tokenizer
+
+
+# ---- peers: each returns a function from texts to normalised f32 rows ----
+
+
+def load_sentence_transformers(model, threads, limit, batch):
+    """The library as its users call it."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    torch.set_num_threads(threads)
+    encoder = SentenceTransformer(str(model), device="cpu")
+    encoder.float().max_seq_length = limit
+    return lambda texts: encoder.encode(texts, batch_size=batch, normalize_embeddings=True, show_progress_bar=False)
+
+
+def load_onnxruntime(model, threads, limit, batch):
+    """A session over the fused graph, mean pooling and normalisation in numpy."""
+    import numpy as np
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(bert_graph(model), options, providers=["CPUExecutionProvider"])
+    tokenizer = load_tokenizer(model, limit)
+
+    def encode(texts):
+        encoded = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
+        order = sorted(range(len(texts)), key=lambda index: -len(encoded[index]))
+        rows = [None] * len(texts)
+        for start in range(0, len(order), batch):
+            chosen = order[start : start + batch]
+            longest = len(encoded[chosen[0]])
+            ids = np.zeros((len(chosen), longest), dtype=np.int32)
+            mask = np.zeros_like(ids)
+            for row, index in enumerate(chosen):
+                ids[row, : len(encoded[index])] = encoded[index]
+                mask[row, : len(encoded[index])] = 1
+            (states,) = session.run(None, {"input_ids": ids, "attention_mask": mask})
+            means = np.einsum("bsd,bs->bd", states, mask.astype(np.float32)) / mask.sum(axis=1, keepdims=True)
+            means /= np.linalg.norm(means, axis=1, keepdims=True)
+            for row, index in enumerate(chosen):
+                rows[index] = means[row]
+        return np.stack(rows)
+
+    return encode
+
+
+def bert_graph(model):
+    """The model as an ONNX graph of the operators onnxruntime's own optimiser would fuse it into.
+
+    Built from the safetensors directly: exporters change from version to version, and where their
+    graph escapes the optimiser's patterns, onnxruntime is timed below its worth.
+    """
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+    from safetensors.numpy import load_file
+
+    config = json.loads((model / "config.json").read_text())
+    if config["hidden_act"] != "gelu":
+        sys.exit(f"the onnxruntime peer knows only gelu, the model has {config['hidden_act']}")
+    weights = load_file(model / "model.safetensors")
+    prefix = "bert." if any(name.startswith("bert.") for name in weights) else ""
+    nodes, tensors = [], []
+
+    def weight(name):
+        return weights[prefix + name].astype(np.float32)
+
+    def constant(name, value):
+        tensors.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def node(operator, inputs, output, outputs=1, **attributes):
+        names = [output] + [f"{output}.{i}" for i in range(1, outputs)]
+        domain = "" if operator == "MatMul" else "com.microsoft"
+        nodes.append(helper.make_node(operator, inputs, names, domain=domain, **attributes))
+        return output
+
+    def norm(name):
+        return [constant(f"{name}.{part}", weight(f"{name}.{part}")) for part in ("weight", "bias")]
+
+    eps = {"epsilon": config["layer_norm_eps"]}
+    position, kinds = weight("embeddings.position_embeddings.weight"), weight("embeddings.token_type_embeddings.weight")
+    words = constant("words", weight("embeddings.word_embeddings.weight"))
+    positions = constant("positions", position + kinds[0])  # every token is of the first type
+    hidden = node(
+        "EmbedLayerNormalization",
+        ["input_ids", "", words, positions, "", *norm("embeddings.LayerNorm"), "attention_mask"],
+        "embedded",
+        outputs=2,
+        **eps,
+    )
+    for index in range(config["num_hidden_layers"]):
+        at = f"encoder.layer.{index}."
+        parts = [at + f"attention.self.{part}" for part in ("query", "key", "value")]
+        attention = node(
+            "Attention",
+            [
+                hidden,
+                constant(at + "qkv.weight", np.concatenate([weight(part + ".weight").T for part in parts], axis=1)),
+                constant(at + "qkv.bias", np.concatenate([weight(part + ".bias") for part in parts])),
+                "attention_mask",
+            ],
+            at + "attention",
+            num_heads=config["num_attention_heads"],
+        )
+        for name, source in (("attention.output", attention), ("output", None)):
+            if source is None:
+                inner = constant(at + "in.weight", weight(at + "intermediate.dense.weight").T)
+                inner = node("MatMul", [hidden, inner], at + "inner")
+                bias = constant(at + "in.bias", weight(at + "intermediate.dense.bias"))
+                source = node("BiasGelu", [inner, bias], at + "gelu")
+            outer = constant(at + name + ".weight", weight(at + name + ".dense.weight").T)
+            outer = node("MatMul", [source, outer], at + name)
+            bias = constant(at + name + ".bias", weight(at + name + ".dense.bias"))
+            hidden = node(
+                "SkipLayerNormalization",
+                [outer, hidden, *norm(at + name + ".LayerNorm"), bias],
+                at + name + ".norm",
+                **eps,
+            )
+
+    graph = helper.make_graph(
+        nodes,
+        "bert",
+        [
+            helper.make_tensor_value_info(name, TensorProto.INT32, ["batch", "tokens"])
+            for name in ("input_ids", "attention_mask")
+        ],
+        [helper.make_tensor_value_info(hidden, TensorProto.FLOAT, ["batch", "tokens", config["hidden_size"]])],
+        tensors,
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+
+
+# ---- turns ----
+
+
+def cpu_seconds(who):
+    """User and system time used so far."""
+    used = resource.getrusage(who)
+    return used.ru_utime + used.ru_stime
+
+
+def serve(name, settings, connection):
+    """A peer's process: load, then embed at every word of the parent."""
+    limit_threads(settings["cores"])
+    loader = load_sentence_transformers if name == "sentence-transformers" else load_onnxruntime
+    started = time.perf_counter()
+    encode = loader(settings["model"], len(settings["cores"]), settings["limit"], settings["batch"])
+    encode(settings["texts"][: settings["batch"]])  # warm up
+    connection.send({"load_seconds": time.perf_counter() - started})
+    while (wish := connection.recv()) is not None:
+        texts = settings["texts"][: wish["count"]]
+        cpu, started = cpu_seconds(resource.RUSAGE_SELF), time.perf_counter()
+        rows = encode(texts)
+        seconds = time.perf_counter() - started
+        answer = {"seconds": seconds, "cpu_seconds": cpu_seconds(resource.RUSAGE_SELF) - cpu}
+        connection.send(answer | ({"rows": rows.tolist()} if wish["rows"] else {}))
+
+
+class Peer:
+    """A Python peer in a process of its own, so that no two share a thread pool."""
+
+    def __init__(self, name, settings):
+        context = multiprocessing.get_context("spawn")
+        self.name = name
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(name, settings, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.load_seconds = self.connection.recv()["load_seconds"]
+
+    def turn(self, count, rows=False):
+        """Embed the first `count` texts."""
+        self.connection.send({"count": count, "rows": rows})
+        return self.connection.recv()
+
+    def close(self):
+        """Let the process end."""
+        self.connection.send(None)
+        self.process.join()
+
+
+class Tauscore:
+    """The command, started anew at every turn."""
+
+    name = "tauscore"
+
+    def __init__(self, binary, texts, limit, extra, folder):
+        self.texts, self.folder = texts, folder
+        self.options = ["--device", "cpu", "--precision", "f32", "--max-tokens", str(limit), "--json", *extra]
+        self.binary = str(binary)
+
+    def turn(self, count, rows=False):
+        """Embed the first `count` texts; with `rows`, read what the command printed."""
+        file = self.folder / f"texts-{count}.jsonl"
+        if not file.exists():
+            lines = (json.dumps({"text": text}) + "\n" for text in self.texts[:count])
+            file.write_text("".join(lines), encoding="utf-8")
+        cpu, started = cpu_seconds(resource.RUSAGE_CHILDREN), time.perf_counter()
+        run = subprocess.run(
+            [self.binary, "embed", str(file), *self.options],
+            stdout=subprocess.PIPE if rows else subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            check=False,
+        )
+        wall = time.perf_counter() - started
+        if run.returncode != 0:
+            sys.exit(f"{' '.join(run.args)} ended with {run.returncode}:\n{run.stderr[-2000:]}")
+        done = self.last_event(run.stderr)
+        if done["texts"] != count:
+            sys.exit(f"tauscore embedded {done['texts']} texts, not {count}")
+        answer = {
+            "seconds": done["seconds"],
+            "tokens": done["tokens"],
+            "wall_seconds": wall,
+            "cpu_seconds": cpu_seconds(resource.RUSAGE_CHILDREN) - cpu,  # loading included
+        }
+        return answer | ({"rows": self.embeddings(run.stdout)} if rows else {})
+
+    @staticmethod
+    def last_event(stderr):
+        """The closing event; anything else on stderr is let pass."""
+        for line in reversed(stderr.splitlines()):
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict) and event.get("event") == "done":
+                return event
+        sys.exit('tauscore printed no {"event":"done"} line on stderr')
+
+    @staticmethod
+    def embeddings(stdout):
+        """The embeddings it printed, or None if it printed something else."""
+        try:
+            rows = [json.loads(line)["embedding"] for line in stdout.splitlines() if line.strip()]
+        except (ValueError, KeyError, TypeError):
+            return None
+        return rows or None
+
+    def close(self):
+        """Nothing is left running."""
+
+
+def check_answers(engines, count):
+    """The largest difference of each engine's embeddings from the first engine's."""
+    differences, first = {}, None
+    for engine in engines:
+        rows = engine.turn(count, rows=True)["rows"]
+        if rows is None:
+            differences[engine.name] = None
+        elif first is None:
+            first = rows
+            differences[engine.name] = 0.0
+        else:
+            if len(rows) != len(first):
+                sys.exit(f"{engine.name} gave {len(rows)} embeddings for {count} texts")
+            differences[engine.name] = max(
+                abs(a - b) for left, right in zip(rows, first, strict=True) for a, b in zip(left, right, strict=True)
+            )
+            if not differences[engine.name] <= TOLERANCE:  # a NaN fails too
+                sys.exit(f"{engine.name} differs from {engines[0].name} by {differences[engine.name]:.1e}: not timed")
+    return differences
+
+
+def summarise(runs, texts, tokens):
+    """Medians of one engine's turns."""
+    seconds = statistics.median(run["seconds"] for run in runs)
+    summary = {
+        "texts_per_second": texts / seconds,
+        "tokens_per_second": tokens / seconds,
+        "seconds": [run["seconds"] for run in runs],
+        "cpu_seconds": statistics.median(run["cpu_seconds"] for run in runs),
+    }
+    if "wall_seconds" in runs[0]:
+        summary["wall_seconds"] = [run["wall_seconds"] for run in runs]
+    return summary
+
+
+def ratios(own, others):
+    """How many times as fast: compared within each turn, so that a slow minute slows both sides."""
+    each = [other["seconds"] / run["seconds"] for run, other in zip(own, others, strict=True)]
+    return {"median": statistics.median(each), "least": min(each), "most": max(each)}
+
+
+def arguments():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="folder of the model for the peers")
+    parser.add_argument("--texts", type=Path, required=True, help="JSON list, round JSONL or {text} JSONL")
+    parser.add_argument("--count", type=int, help="only the first COUNT texts")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cores", help="pin to these, such as 2,3 (default: chosen)")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--max-tokens", type=int, default=256)
+    parser.add_argument("--peers", default=",".join(PEERS), help=f"of {','.join(PEERS)}; may be empty")
+    parser.add_argument("--tauscore", type=Path, default=Path("target/release/tauscore"))
+    parser.add_argument("--tauscore-args", default="", help='more options for it, such as "--model DIR"')
+    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    return parser.parse_args()
+
+
+def main():
+    """Check the answers, take turns, report."""
+    args = arguments()
+    peers = [name for name in args.peers.split(",") if name]
+    if unknown := sorted(set(peers) - set(PEERS)):
+        sys.exit(f"no such peer: {', '.join(unknown)}; there are {', '.join(PEERS)}")
+    cores = [int(core) for core in args.cores.split(",")] if args.cores else pick_cores(args.threads)
+    if len(cores) != args.threads:
+        sys.exit(f"{args.threads} threads on {len(cores)} cores is no fair comparison")
+    limit_threads(cores)
+    texts = read_texts(args.texts)[: args.count]
+    tokenizer = load_tokenizer(args.model, args.max_tokens)
+    tokens = sum(len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts))
+    settings = {
+        "cores": cores,
+        "texts": texts,
+        "model": args.model,
+        "limit": args.max_tokens,
+        "batch": args.batch,
+    }
+
+    with tempfile.TemporaryDirectory() as folder:
+        engines = [Peer(name, settings) for name in peers]
+        if args.tauscore.exists():
+            extra = shlex.split(args.tauscore_args)
+            engines.append(Tauscore(args.tauscore.resolve(), texts, args.max_tokens, extra, Path(folder)))
+        else:
+            print(f"{args.tauscore} does not exist: the peers alone are measured", file=sys.stderr)
+        if not engines:
+            sys.exit("nothing to measure")
+
+        differences = check_answers(engines, min(len(texts), 4 * args.batch))
+        load_before = os.getloadavg()
+        runs = {engine.name: [] for engine in engines}
+        for turn in range(args.repeats):
+            order = engines[turn % len(engines) :] + engines[: turn % len(engines)]
+            for engine in order:
+                runs[engine.name].append(engine.turn(len(texts)))
+                print(f"turn {turn + 1} {engine.name}: {runs[engine.name][-1]['seconds']:.2f} s", file=sys.stderr)
+        for engine in engines:
+            engine.close()
+
+    result = {
+        "cpu": cpu_name(),
+        "cores": cores,
+        "threads": args.threads,
+        "load_average": {"before": load_before, "after": os.getloadavg()},
+        "texts": len(texts),
+        "tokens": tokens,
+        "max_tokens": args.max_tokens,
+        "batch": args.batch,
+        "versions": {name: version(name) for name in ("torch", "transformers", *peers)} if peers else {},
+        "engines": {name: summarise(turns, len(texts), tokens) for name, turns in runs.items()},
+        "largest_difference": differences,
+    }
+    if "tauscore" in runs:
+        result["tauscore_ratio"] = {name: ratios(runs["tauscore"], runs[name]) for name in peers}
+        if (counted := runs["tauscore"][0]["tokens"]) != tokens:
+            print(f"tauscore counted {counted} tokens, the tokenizer {tokens}", file=sys.stderr)
+
+    print(f"{result['cpu']}, cores {cores}, {args.threads} threads, load {load_before[0]:.1f}")
+    print(f"{len(texts)} texts, {tokens} tokens, at most {args.max_tokens} each; median of {args.repeats}")
+    print(f"{'':<24}{'texts/s':>10}{'tokens/s':>10}{'CPU s':>8}{'wall s':>8}{'ratio':>8}{'difference':>12}")
+    for name, at in result["engines"].items():
+        wall = f"{statistics.median(at['wall_seconds']):.2f}" if "wall_seconds" in at else ""
+        ratio = f"{at_ratio['median']:.2f}" if (at_ratio := result.get("tauscore_ratio", {}).get(name)) else ""
+        difference = "unknown" if differences[name] is None else f"{differences[name]:.1e}"
+        print(
+            f"{name:<24}{at['texts_per_second']:>10.1f}{at['tokens_per_second']:>10.0f}"
+            f"{at['cpu_seconds']:>8.1f}{wall:>8}{ratio:>8}{difference:>12}"
+        )
+    for name, at in result.get("tauscore_ratio", {}).items():
+        print(f"tauscore is {at['median']:.2f} times as fast as {name} ({at['least']:.2f} to {at['most']:.2f} by turn)")
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
