@@ -1,1 +1,417 @@
-//! Fixed-point arithmetic as the chain does it.
+//! Fixed-point numbers with the chain's own rounding, on integers only.
+//!
+//! A value with `F` fraction bits is `bits / 2^F`. The rules are few and they are the whole of the exact zone's arithmetic:
+//!
+//! * products are floored: `mul(a, b) = floor(a b / 2^F)`, toward minus infinity, also for negative products;
+//! * quotients are truncated: `div(a, b) = trunc(a 2^F / b)`, toward zero;
+//! * [`I32F32::safe_div`] gives 0 for a zero divisor **and** for a quotient that does not fit;
+//! * sums are plain integer sums, hence independent of order.
+//!
+//! | type | storage | fraction bits | used for |
+//! |---|---|---|---|
+//! | [`I32F32`] | `i64` | 32 | everything inside the epoch |
+//! | [`I64F64`] | `i128` | 64 | stake before it is normalised |
+//! | [`U96F32`] | `u128` | 32 | the TAO weight, block emission and its split |
+#![deny(clippy::float_arithmetic)]
+
+use std::iter::Sum;
+
+use bytemuck::{Pod, Zeroable};
+
+/// A signed number with 32 integer and 32 fraction bits: `bits / 2^32`, in -2^31 ..= 2^31 - 2^-32.
+///
+/// The raw bits are the `i64` inside, so a slice of these is a slice of `i64` to a kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct I32F32(i64);
+
+impl I32F32 {
+    /// Number of fraction bits.
+    pub const FRACTION_BITS: u32 = 32;
+    /// 0.
+    pub const ZERO: Self = Self(0);
+    /// 1, the bits `2^32`.
+    pub const ONE: Self = Self(1 << 32);
+    /// One half.
+    pub const HALF: Self = Self(1 << 31);
+    /// The largest value, 2^31 - 2^-32.
+    pub const MAX: Self = Self(i64::MAX);
+    /// The smallest value, -2^31.
+    pub const MIN: Self = Self(i64::MIN);
+
+    /// The value with these raw bits.
+    pub const fn from_bits(bits: i64) -> Self {
+        Self(bits)
+    }
+
+    /// The raw bits, `value * 2^32`.
+    pub const fn to_bits(self) -> i64 {
+        self.0
+    }
+
+    /// An integer, exact.
+    pub const fn from_u16(value: u16) -> Self {
+        Self((value as i64) << 32)
+    }
+
+    /// An integer, exact.
+    pub const fn from_i16(value: i16) -> Self {
+        Self((value as i64) << 32)
+    }
+
+    /// The proportion `value / 65535`, truncated: 0 and 65535 map to exactly 0 and 1 (`p16`, YUMA §1.1).
+    pub const fn from_proportion(value: u16) -> Self {
+        Self(((value as i64) << 32) / 65_535)
+    }
+
+    /// The proportion in 65535ths, truncated and clamped to 0 ..= 65535 (`q16`, YUMA §1.1).
+    ///
+    /// Only 1 and above give 65535. Not an inverse of [`Self::from_proportion`]: whenever that division was inexact, one unit is
+    /// lost.
+    pub fn to_proportion(self) -> u16 {
+        self.saturating_mul(Self::from_u16(u16::MAX)).to_u16()
+    }
+
+    /// The integer part, floored and clamped to 0 ..= 65535.
+    pub fn to_u16(self) -> u16 {
+        (self.0 >> 32).clamp(0, i64::from(u16::MAX)) as u16
+    }
+
+    /// The nearest integer, halves away from zero, clamped to 0 ..= 65535.
+    fn round_to_u16(self) -> u16 {
+        // For the values below zero every rounding ends in 0, so adding one half and flooring serves both signs.
+        self.saturating_add(Self::HALF).to_u16()
+    }
+
+    /// The sum, clamped to the range.
+    pub const fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    /// The difference, clamped to the range.
+    pub const fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+
+    /// The sum modulo 2^64 on the bits, as the chain's plain sums behave.
+    pub const fn wrapping_add(self, other: Self) -> Self {
+        Self(self.0.wrapping_add(other.0))
+    }
+
+    /// `floor(a b)` on the last fraction bit, without regard to the range.
+    const fn product(self, other: Self) -> i128 {
+        (self.0 as i128 * other.0 as i128) >> 32
+    }
+
+    /// The floored product, clamped to the range.
+    pub fn saturating_mul(self, other: Self) -> Self {
+        let product = self.product(other);
+        Self(i64::try_from(product).unwrap_or(if product < 0 { i64::MIN } else { i64::MAX }))
+    }
+
+    /// The floored product, or `None` where it does not fit.
+    pub fn checked_mul(self, other: Self) -> Option<Self> {
+        i64::try_from(self.product(other)).ok().map(Self)
+    }
+
+    /// The truncated quotient; `None` for a zero divisor or where it does not fit.
+    #[inline]
+    pub fn checked_div(self, divisor: Self) -> Option<Self> {
+        let (dividend, divisor) = (self.0, divisor.0);
+        if divisor > 0 && dividend >= 0 {
+            // The two usual cases divide in one machine word: a dividend below 1, and two whole numbers.
+            if dividend < 1 << 32 {
+                return i64::try_from(((dividend as u64) << 32) / divisor as u64).ok().map(Self);
+            }
+            if (dividend | divisor) & 0xffff_ffff == 0 {
+                return i64::try_from((dividend as u64) / (divisor as u64 >> 32)).ok().map(Self);
+            }
+        }
+        if divisor == 0 {
+            return None;
+        }
+        i64::try_from((i128::from(dividend) << 32) / i128::from(divisor)).ok().map(Self)
+    }
+
+    /// The truncated quotient; 0 for a zero divisor and also 0 where it does not fit.
+    #[inline]
+    pub fn safe_div(self, divisor: Self) -> Self {
+        self.checked_div(divisor).unwrap_or(Self::ZERO)
+    }
+
+    /// The truncated quotient, clamped to the range; 0 for a zero divisor (which the chain never reaches).
+    pub fn saturating_div(self, divisor: Self) -> Self {
+        match self.checked_div(divisor) {
+            Some(quotient) => quotient,
+            None if divisor.0 == 0 => Self::ZERO,
+            None if (self.0 < 0) == (divisor.0 < 0) => Self::MAX,
+            None => Self::MIN,
+        }
+    }
+
+    /// `e^x` for x clamped to [-20, 20], by the chain's series (YUMA §1.2); 0 or [`Self::MAX`] where a step overflows.
+    pub fn exp_safe(self) -> Self {
+        let limit = Self::from_u16(20).0;
+        let exponent = Self(self.0.clamp(-limit, limit));
+        exponent.exp().unwrap_or(if exponent.0 <= 0 { Self::ZERO } else { Self::MAX })
+    }
+
+    /// The series `1 + a + a^2/2! + ... + a^31/31!` for `a = |x|`, inverted for negative x.
+    ///
+    /// Exactly +1 gives the chain's constant e, which holds only 23 fraction bits.
+    fn exp(self) -> Option<Self> {
+        const E: I32F32 = I32F32(11_674_931_200);
+        if self == Self::ZERO {
+            return Some(Self::ONE);
+        }
+        if self == Self::ONE {
+            return Some(E);
+        }
+        let magnitude = Self(self.0.checked_abs()?);
+        let mut result = Self(magnitude.0.checked_add(Self::ONE.0)?);
+        let mut term = magnitude;
+        for k in 2..Self::FRACTION_BITS {
+            term = Self(term.checked_mul(magnitude)?.0 / i64::from(k));
+            // Terms only shrink once one of them is zero.
+            if term == Self::ZERO {
+                break;
+            }
+            result = Self(result.0.checked_add(term.0)?);
+        }
+        if self.0 < 0 { Self::ONE.checked_div(result) } else { Some(result) }
+    }
+
+    /// The rao that this fraction of a pot is worth: `floor(fraction * rao)`, clamped to the range of `u64` (YUMA §9).
+    pub fn of_rao(self, rao: u64) -> u64 {
+        // |bits| <= 2^63 and rao < 2^64, so the product fits 128 bits.
+        let product = (i128::from(self.0) * i128::from(rao)) >> 32;
+        u64::try_from(product).unwrap_or(if product < 0 { 0 } else { u64::MAX })
+    }
+
+    /// Divides every value by the sum of all: `x_i = safe_div(x_i, SUM x)`; unchanged where the sum is zero.
+    pub fn normalize(values: &mut [Self]) {
+        let sum: Self = values.iter().sum();
+        if sum != Self::ZERO {
+            for value in values {
+                *value = value.safe_div(sum);
+            }
+        }
+    }
+}
+
+/// The plain sum, modulo 2^64 on the bits: exact, hence independent of order, for fewer than 32768 values up to 65535 each.
+impl Sum for I32F32 {
+    fn sum<I: Iterator<Item = Self>>(values: I) -> Self {
+        values.fold(Self::ZERO, Self::wrapping_add)
+    }
+}
+
+impl<'a> Sum<&'a I32F32> for I32F32 {
+    fn sum<I: Iterator<Item = &'a Self>>(values: I) -> Self {
+        values.copied().sum()
+    }
+}
+
+/// A signed number with 64 integer and 64 fraction bits: `bits / 2^64`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct I64F64(i128);
+
+impl I64F64 {
+    /// 0.
+    pub const ZERO: Self = Self(0);
+    /// The largest value, all fraction bits set.
+    pub const MAX: Self = Self(i128::MAX);
+
+    /// The value with these raw bits.
+    pub const fn from_bits(bits: i128) -> Self {
+        Self(bits)
+    }
+
+    /// The raw bits, `value * 2^64`.
+    pub const fn to_bits(self) -> i128 {
+        self.0
+    }
+
+    /// An integer; from 2^63 up it becomes [`Self::MAX`].
+    pub const fn from_u64(value: u64) -> Self {
+        if value >> 63 == 0 { Self((value as i128) << 64) } else { Self::MAX }
+    }
+
+    /// The integer part, floored; negative values give 0.
+    pub fn to_u64(self) -> u64 {
+        u64::try_from(self.0 >> 64).unwrap_or(0)
+    }
+
+    /// The same value with the low 32 fraction bits dropped (floor), the integer part clamped.
+    pub fn to_i32f32(self) -> I32F32 {
+        let bits = self.0 >> 32;
+        I32F32(i64::try_from(bits).unwrap_or(if bits < 0 { i64::MIN } else { i64::MAX }))
+    }
+
+    /// The sum, clamped to the range.
+    pub const fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    /// The floored product, clamped to the range.
+    pub fn saturating_mul(self, other: Self) -> Self {
+        let negative = (self.0 < 0) != (other.0 < 0);
+        let (a, b) = (self.0.unsigned_abs(), other.0.unsigned_abs());
+        let (a_high, a_low, b_high, b_low) = (a >> 64, a & LOW_64, b >> 64, b & LOW_64);
+        // a b / 2^64 = a_high b + a_low b_high + a_low b_low / 2^64: only the last part has a remainder.
+        let last = a_low * b_low;
+        let magnitude = a_high
+            .checked_mul(b)
+            .and_then(|high| high.checked_add(a_low * b_high))
+            .and_then(|high| high.checked_add(last >> 64));
+        match magnitude {
+            Some(magnitude) if negative => {
+                // Toward minus infinity: a remainder pushes the magnitude up.
+                let floored = magnitude.saturating_add(u128::from(last & LOW_64 != 0));
+                Self(0_i128.checked_sub_unsigned(floored).unwrap_or(i128::MIN))
+            }
+            Some(magnitude) => Self(i128::try_from(magnitude).unwrap_or(i128::MAX)),
+            None if negative => Self(i128::MIN),
+            None => Self::MAX,
+        }
+    }
+
+    /// The truncated quotient; 0 for a zero divisor and where it does not fit.
+    pub fn safe_div(self, divisor: Self) -> Self {
+        let quotient = shifted_quotient(self.0.unsigned_abs(), 64, divisor.0.unsigned_abs());
+        let negative = (self.0 < 0) != (divisor.0 < 0);
+        let signed = quotient.and_then(|magnitude| {
+            if negative { 0_i128.checked_sub_unsigned(magnitude) } else { i128::try_from(magnitude).ok() }
+        });
+        Self(signed.unwrap_or(0))
+    }
+}
+
+/// The plain sum, modulo 2^128 on the bits.
+impl Sum for I64F64 {
+    fn sum<I: Iterator<Item = Self>>(values: I) -> Self {
+        Self(values.fold(0, |sum, value| sum.wrapping_add(value.0)))
+    }
+}
+
+impl From<U96F32> for I64F64 {
+    /// Exact, the integer part clamped.
+    fn from(value: U96F32) -> Self {
+        if value.0 >> 95 == 0 { Self((value.0 as i128) << 32) } else { Self::MAX }
+    }
+}
+
+/// An unsigned number with 96 integer and 32 fraction bits: `bits / 2^32`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct U96F32(u128);
+
+impl U96F32 {
+    /// 0.
+    pub const ZERO: Self = Self(0);
+    /// 1.
+    pub const ONE: Self = Self(1 << 32);
+    /// One half.
+    pub const HALF: Self = Self(1 << 31);
+
+    /// The value with these raw bits.
+    pub const fn from_bits(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    /// The raw bits, `value * 2^32`.
+    pub const fn to_bits(self) -> u128 {
+        self.0
+    }
+
+    /// An integer, exact.
+    pub const fn from_u64(value: u64) -> Self {
+        Self((value as u128) << 32)
+    }
+
+    /// The integer part, floored, clamped to the range of `u64`.
+    pub fn to_u64(self) -> u64 {
+        u64::try_from(self.0 >> 32).unwrap_or(u64::MAX)
+    }
+
+    /// The sum, clamped to the range.
+    pub const fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    /// The difference; 0 where it would be negative.
+    pub const fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+
+    /// The floored product, clamped to the range.
+    pub const fn saturating_mul(self, other: Self) -> Self {
+        let (a_high, a_low, b_high, b_low) = (self.0 >> 32, self.0 & LOW_32, other.0 >> 32, other.0 & LOW_32);
+        // a b / 2^32 = a_high b + a_low b_high + a_low b_low / 2^32, where only the last part has a remainder.
+        let high = a_high.saturating_mul(other.0);
+        Self(high.saturating_add(a_low * b_high).saturating_add((a_low * b_low) >> 32))
+    }
+
+    /// The truncated quotient; 0 for a zero divisor and where it does not fit.
+    pub fn safe_div(self, divisor: Self) -> Self {
+        Self(shifted_quotient(self.0, 32, divisor.0).unwrap_or(0))
+    }
+}
+
+const LOW_32: u128 = 0xffff_ffff;
+const LOW_64: u128 = 0xffff_ffff_ffff_ffff;
+
+/// `floor(dividend * 2^shift / divisor)`; `None` for a zero divisor or where it does not fit.
+fn shifted_quotient(dividend: u128, shift: u32, divisor: u128) -> Option<u128> {
+    if divisor == 0 {
+        return None;
+    }
+    // Common factors of two change nothing; without them most dividends can be shifted in place.
+    let common = (dividend | divisor).trailing_zeros();
+    let (dividend, divisor) = (dividend >> common, divisor >> common);
+    if dividend.leading_zeros() >= shift {
+        return Some((dividend << shift) / divisor);
+    }
+    let (mut quotient, mut remainder) = (dividend / divisor, dividend % divisor);
+    for _ in 0..shift {
+        if quotient >> 127 != 0 {
+            return None;
+        }
+        let carry = remainder >> 127 != 0;
+        remainder <<= 1;
+        quotient <<= 1;
+        if carry || remainder >= divisor {
+            remainder = remainder.wrapping_sub(divisor);
+            quotient |= 1;
+        }
+    }
+    Some(quotient)
+}
+
+/// Scales a row of weights so that its largest becomes 65535, rounded to nearest, as the chain stores it (YUMA §13.5).
+///
+/// With `m` the largest value: `round(v * (65535 / m))` where `m > 32768`, else `round((v * 65535) / m)`; all zeros for `m = 0`.
+/// Values are at least 0.
+pub fn max_upscale_u16(values: &[I32F32]) -> Vec<u16> {
+    let full = I32F32::from_u16(u16::MAX);
+    let largest = values.iter().copied().max().unwrap_or(I32F32::ZERO);
+    if largest == I32F32::ZERO {
+        return vec![0; values.len()];
+    }
+    if largest > I32F32::from_bits(32_768 << 32) {
+        let scale = full.safe_div(largest);
+        values.iter().map(|value| value.saturating_mul(scale).round_to_u16()).collect()
+    } else {
+        values.iter().map(|value| value.saturating_mul(full).safe_div(largest).round_to_u16()).collect()
+    }
+}
+
+/// Whether no weight of a row exceeds its limit: `max_i w_i / SUM w <= limit / 65535` (YUMA §13.4).
+///
+/// An empty row, a row of zeros and the limit 65535 always pass.
+pub fn within_max_weight(weights: &[u16], limit: u16) -> bool {
+    let mut shares: Vec<I32F32> = weights.iter().copied().map(I32F32::from_u16).collect();
+    I32F32::normalize(&mut shares);
+    limit == u16::MAX || shares.iter().all(|share| *share <= I32F32::from_proportion(limit))
+}

@@ -1,1 +1,210 @@
-//! Sparse and dense matrices.
+//! Sparse and dense matrices, stored by row.
+
+/// A sparse matrix in compressed rows (CSR).
+///
+/// Inside a row the entries keep the order in which they were given: for a weight matrix that is the submission order, which the
+/// epoch depends on. An entry with value zero is an entry. Columns are 16 bits wide, as uids are, and are not bounded by the number
+/// of rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Csr<T> {
+    offsets: Vec<u32>,
+    columns: Vec<u16>,
+    values: Vec<T>,
+}
+
+impl<T> Default for Csr<T> {
+    /// No rows.
+    fn default() -> Self {
+        Self { offsets: vec![0], columns: Vec::new(), values: Vec::new() }
+    }
+}
+
+impl<T: Copy> Csr<T> {
+    /// The largest number of entries, so that two matrices can still be united.
+    pub const MAX_ENTRIES: usize = (u32::MAX / 2) as usize;
+
+    /// A matrix of empty rows.
+    pub fn empty(rows: usize) -> Self {
+        Self { offsets: vec![0; rows + 1], columns: Vec::new(), values: Vec::new() }
+    }
+
+    /// A matrix without rows and with room for as many as are to come.
+    pub fn with_capacity(rows: usize, entries: usize) -> Self {
+        let mut offsets = Vec::with_capacity(rows + 1);
+        offsets.push(0);
+        Self { offsets, columns: Vec::with_capacity(entries), values: Vec::with_capacity(entries) }
+    }
+
+    /// A matrix from triples `(row, column, value)`, in any order of rows; entries of one row keep their order.
+    ///
+    /// `None` where a row is not below `rows` or there are more than [`Self::MAX_ENTRIES`].
+    pub fn from_triples(rows: usize, triples: &[(u16, u16, T)]) -> Option<Self> {
+        if triples.len() > Self::MAX_ENTRIES {
+            return None;
+        }
+        let mut sorted: Vec<&(u16, u16, T)> = triples.iter().collect();
+        if !triples.is_sorted_by_key(|triple| triple.0) {
+            sorted.sort_by_key(|triple| triple.0);
+        }
+        if sorted.last().is_some_and(|triple| usize::from(triple.0) >= rows) {
+            return None;
+        }
+        let mut matrix = Self::with_capacity(rows, triples.len());
+        for &&(row, column, value) in &sorted {
+            while matrix.rows() < usize::from(row) {
+                matrix.end_row();
+            }
+            matrix.push(column, value);
+        }
+        while matrix.rows() < rows {
+            matrix.end_row();
+        }
+        Some(matrix)
+    }
+
+    /// Adds an entry to the row that is being written.
+    #[inline]
+    pub fn push(&mut self, column: u16, value: T) {
+        self.columns.push(column);
+        self.values.push(value);
+    }
+
+    /// Ends the row that is being written.
+    #[inline]
+    pub fn end_row(&mut self) {
+        self.offsets.push(self.columns.len() as u32);
+    }
+
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// The number of entries.
+    pub fn len(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.columns.is_empty()
+    }
+
+    /// Where each row begins in [`Self::columns`] and [`Self::values`], and one past the last: `rows + 1` numbers.
+    pub fn offsets(&self) -> &[u32] {
+        &self.offsets
+    }
+
+    /// The column of every entry, row by row.
+    pub fn columns(&self) -> &[u16] {
+        &self.columns
+    }
+
+    /// The value of every entry, row by row.
+    pub fn values(&self) -> &[T] {
+        &self.values
+    }
+
+    /// The value of every entry, to be changed in place.
+    pub fn values_mut(&mut self) -> &mut [T] {
+        &mut self.values
+    }
+
+    /// The column of every entry, and its value to be changed in place.
+    pub fn columns_and_values_mut(&mut self) -> (&[u16], &mut [T]) {
+        (&self.columns, &mut self.values)
+    }
+
+    fn range(&self, row: usize) -> std::ops::Range<usize> {
+        match (self.offsets.get(row), self.offsets.get(row + 1)) {
+            (Some(&start), Some(&end)) => start as usize..end as usize,
+            _ => 0..0,
+        }
+    }
+
+    /// The entries `(column, value)` of a row, in order; none for a row that is not there.
+    #[inline]
+    pub fn row(&self, row: usize) -> impl ExactSizeIterator<Item = (u16, T)> + Clone {
+        let range = self.range(row);
+        self.columns[range.clone()].iter().copied().zip(self.values[range].iter().copied())
+    }
+
+    /// The values of a row, in order; none for a row that is not there.
+    pub fn row_values(&self, row: usize) -> &[T] {
+        &self.values[self.range(row)]
+    }
+
+    /// The values of a row, to be changed in place.
+    pub fn row_values_mut(&mut self, row: usize) -> &mut [T] {
+        let range = self.range(row);
+        &mut self.values[range]
+    }
+
+    /// Every entry `(row, column, value)`, in order.
+    pub fn entries(&self) -> impl Iterator<Item = (usize, u16, T)> {
+        (0..self.rows()).flat_map(move |row| self.row(row).map(move |(column, value)| (row, column, value)))
+    }
+
+    /// The same places with other values.
+    pub fn map<U>(&self, value: impl FnMut(T) -> U) -> Csr<U> {
+        Csr {
+            offsets: self.offsets.clone(),
+            columns: self.columns.clone(),
+            values: self.values.iter().copied().map(value).collect(),
+        }
+    }
+
+    /// Replaces a row.
+    pub fn set_row(&mut self, row: usize, entries: &[(u16, T)]) -> bool {
+        let range = self.range(row);
+        if row >= self.rows() || self.len() - range.len() + entries.len() > Self::MAX_ENTRIES {
+            return false;
+        }
+        for offset in &mut self.offsets[row + 1..] {
+            *offset = *offset - range.len() as u32 + entries.len() as u32;
+        }
+        self.columns.splice(range.clone(), entries.iter().map(|entry| entry.0));
+        self.values.splice(range, entries.iter().map(|entry| entry.1));
+        true
+    }
+}
+
+/// A dense matrix, row by row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dense<T> {
+    columns: usize,
+    values: Vec<T>,
+}
+
+impl<T: Copy> Dense<T> {
+    /// A matrix of one value.
+    pub fn filled(rows: usize, columns: usize, value: T) -> Self {
+        Self { columns, values: vec![value; rows * columns] }
+    }
+
+    /// The number of rows; 0 where there are no columns.
+    pub fn rows(&self) -> usize {
+        self.values.len().checked_div(self.columns).unwrap_or(0)
+    }
+
+    /// The number of columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// All values, row by row.
+    pub fn values(&self) -> &[T] {
+        &self.values
+    }
+
+    /// The rows, to be changed in place.
+    pub fn rows_mut(&mut self) -> impl Iterator<Item = &mut [T]> {
+        self.values.chunks_exact_mut(self.columns.max(1))
+    }
+
+    /// Every entry `(row, column, value)`, in order.
+    pub fn entries(&self) -> impl Iterator<Item = (usize, u16, T)> {
+        let columns = self.columns.max(1);
+        self.values.iter().enumerate().map(move |(place, &value)| (place / columns, (place % columns) as u16, value))
+    }
+}

@@ -1,1 +1,18 @@
-//! Yuma Consensus.
+//! Yuma Consensus: a subnet's weights, stakes and bonds in; consensus, incentive, dividends, bonds and emission out.
+//!
+//! The same bits as the chain's own epoch. [`State`] is what goes in, [`Epoch`] what comes out, and [`epoch`] reads from top to bottom
+//! in the order of the paper; each step is a plain function over rows or vectors in the file of its name.
+#![deny(clippy::float_arithmetic)]
+
+pub mod bonds;
+pub mod cases;
+pub mod consensus;
+mod decode;
+pub mod epoch;
+pub mod liquid;
+pub mod stake;
+mod state;
+pub mod weights;
+
+pub use epoch::{Epoch, Raw};
+pub use state::{ActivityCutoff, ConsensusMode, Fields, Hyperparameters, State};
