@@ -1,5 +1,6 @@
 //! tauscore: a GPU-accelerated scoring engine for Bittensor validators.
 
+pub mod data;
 mod error;
 pub mod fixed;
 pub mod matrix;
