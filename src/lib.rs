@@ -1,9 +1,11 @@
 //! tauscore: a GPU-accelerated scoring engine for Bittensor validators.
 
+pub mod data;
 pub mod device;
 mod error;
 pub mod fixed;
 pub mod matrix;
+pub mod models;
 pub mod nn;
 pub mod stages;
 

@@ -1,7 +1,13 @@
 //! One room for each stage, in the order in which data flows. Rooms never import each other.
 
-pub mod emission;
+pub mod tokens;
+
 pub mod encode;
-pub mod loss;
+
 pub mod novelty;
+
+pub mod loss;
+
 pub mod yuma;
+
+pub mod emission;
