@@ -407,37 +407,3 @@ pub fn read_texts(source: Source, options: Options) -> Result<(Vec<Text>, Vec<Er
     }
     Ok((all, texts.skipped))
 }
-
-/// Token sequences one after the other, without padding.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenBatch {
-    /// All token ids.
-    pub ids: Vec<u32>,
-    /// Where each sequence begins in `ids`, and at the end `ids.len()`: one more than there are sequences.
-    pub cu_seqlens: Vec<u32>,
-    /// The longest sequence, in tokens.
-    pub max_len: u32,
-}
-
-impl TokenBatch {
-    /// Packs sequences in the order given; `None` where they have more than `u32::MAX` tokens together.
-    pub fn pack<'a>(sequences: impl IntoIterator<Item = &'a [u32]>) -> Option<Self> {
-        let mut batch = Self { ids: Vec::new(), cu_seqlens: vec![0], max_len: 0 };
-        for sequence in sequences {
-            batch.ids.extend_from_slice(sequence);
-            batch.cu_seqlens.push(u32::try_from(batch.ids.len()).ok()?);
-            batch.max_len = batch.max_len.max(u32::try_from(sequence.len()).ok()?);
-        }
-        Some(batch)
-    }
-
-    /// How many sequences there are.
-    pub fn len(&self) -> usize {
-        self.cu_seqlens.len().saturating_sub(1)
-    }
-
-    /// Whether there is no sequence.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}

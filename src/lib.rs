@@ -1,5 +1,6 @@
 //! tauscore: a GPU-accelerated scoring engine for Bittensor validators.
 
+pub mod config;
 pub mod data;
 pub mod device;
 mod error;
@@ -7,6 +8,8 @@ pub mod fixed;
 pub mod matrix;
 pub mod models;
 pub mod nn;
+pub mod pipeline;
+pub mod progress;
 pub mod stages;
 
 pub use error::{Error, Result};

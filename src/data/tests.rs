@@ -339,15 +339,6 @@ fn texts_are_read_one_a_line() {
     assert!(stream.next().is_none(), "the end");
 }
 
-#[test]
-fn sequences_are_packed_without_padding() {
-    let batch = TokenBatch::pack([[1, 2].as_slice(), &[], &[3]]).expect("small");
-    assert_eq!(batch, TokenBatch { ids: vec![1, 2, 3], cu_seqlens: vec![0, 2, 2, 3], max_len: 2 }, "packed");
-    assert_eq!((batch.len(), batch.is_empty()), (3, false), "three sequences");
-    let none = TokenBatch::pack([]).expect("nothing");
-    assert_eq!((none.len(), none.is_empty()), (0, true), "no sequence");
-}
-
 /// Rows that are nearly right, so that the checks behind the parser are reached as well.
 fn near_row() -> impl Strategy<Value = String> {
     let value = prop_oneof![

@@ -8,6 +8,10 @@ pub mod novelty;
 
 pub mod loss;
 
+pub mod score;
+
+pub mod weights;
+
 pub mod yuma;
 
 pub mod emission;

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-pub use crate::data::TokenBatch;
 use crate::{Error, Result};
 
 /// The largest `tokenizer.json` that is read, in bytes.
@@ -124,30 +123,6 @@ impl Tokenizer {
         let all: Vec<Result<Tokens>> = texts.par_iter().map(|text| self.encode(text.as_ref())).collect();
         all.into_iter().collect()
     }
-}
-
-/// Groups texts to batches of at most `budget` tokens; a text that is longer alone is a batch of its own. Takes the
-/// texts' token counts and returns their indices, each once: the longest first, equal ones in their order, so that a
-/// batch holds texts of like length and the same counts always give the same batches.
-pub fn batches(counts: &[u32], budget: u32) -> Vec<Vec<usize>> {
-    let mut order: Vec<(u32, usize)> = counts.iter().copied().zip(0..).collect();
-    order.sort_by_key(|&(count, index)| (std::cmp::Reverse(count), index));
-    let mut all = Vec::new();
-    let mut batch = Vec::new();
-    let mut filled = 0_u64;
-    for (count, index) in order {
-        let count = u64::from(count);
-        if !batch.is_empty() && filled + count > u64::from(budget) {
-            all.push(std::mem::take(&mut batch));
-            filled = 0;
-        }
-        batch.push(index);
-        filled += count;
-    }
-    if !batch.is_empty() {
-        all.push(batch);
-    }
-    all
 }
 
 fn unfit(file: &str, field: &str, problem: String) -> Error {
@@ -287,30 +262,7 @@ mod tests {
         assert!(matches!(gone, Err(Error::Io { .. })), "{gone:?}");
     }
 
-    #[test]
-    fn batches_are_full_sorted_and_the_same_every_time() {
-        assert_eq!(batches(&[], 10), Vec::<Vec<usize>>::new(), "nothing");
-        assert_eq!(batches(&[3, 12, 5, 5, 0, 2], 10), [vec![1], vec![2, 3], vec![0, 5, 4]], "longest first");
-        assert_eq!(batches(&[1, 1], 0), [vec![0], vec![1]], "each alone");
-        assert_eq!(batches(&[u32::MAX, u32::MAX], u32::MAX), [vec![0], vec![1]], "no overflow");
-    }
-
     proptest! {
-        #[test]
-        fn every_text_is_in_one_batch_within_the_budget(
-            counts in prop::collection::vec(0_u32..600, 0..200),
-            budget in 0_u32..2000,
-        ) {
-            let all = batches(&counts, budget);
-            let mut seen: Vec<usize> = all.concat();
-            seen.sort_unstable();
-            prop_assert_eq!(seen, (0..counts.len()).collect::<Vec<_>>());
-            for batch in &all {
-                let sum: u32 = batch.iter().map(|&index| counts[index]).sum();
-                prop_assert!(!batch.is_empty() && (sum <= budget || batch.len() == 1));
-            }
-        }
-
         #[test]
         fn no_text_and_no_damaged_file_panics(text in any::<String>(), at in any::<prop::sample::Index>(), byte: u8) {
             let whole = small().to_string().into_bytes();

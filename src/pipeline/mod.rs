@@ -1,0 +1,383 @@
+//! The main job, end to end: a round in, scores and a weight row out.
+
+mod embedder;
+mod files;
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+pub use embedder::Embedder;
+pub use files::write;
+
+use crate::config::{Config, LossKind};
+use crate::data::{Round, Uid};
+use crate::progress::{Event, Listener};
+use crate::stages::encode::Embeddings;
+use crate::stages::novelty::{self, Arrival, Bank, NOBODY};
+use crate::stages::score::{Unanswered, accuracy};
+use crate::stages::weights::{self, Tally};
+use crate::stages::loss;
+use crate::stages::yuma::State;
+use crate::{Error, Result};
+
+/// What came of one response.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoredResponse {
+    /// In [0, 1]; 1 = like nothing before.
+    pub novelty: f32,
+    /// The most similar earlier response, if there is any.
+    pub nearest: Option<Nearest>,
+    /// The reference loss.
+    pub loss: f32,
+    /// In [0, 1], from the loss.
+    pub accuracy: f32,
+    /// The score in 65535ths.
+    pub score: u16,
+    /// Tokens that were embedded; `None` where the embedding came with the row.
+    pub tokens: Option<u32>,
+    /// Characters of the response.
+    pub chars: usize,
+    /// Whether the response was longer than the limit and was cut.
+    pub truncated: bool,
+}
+
+/// An earlier response by another miner.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Nearest {
+    /// His hotkey.
+    pub miner: String,
+    /// The prompt that he answered.
+    pub prompt_id: String,
+    /// Cosine of the two embeddings.
+    pub similarity: f32,
+    /// Whether it is of an earlier round.
+    pub history: bool,
+}
+
+/// What came of one miner.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoredMiner {
+    /// His hotkey.
+    pub miner: String,
+    /// His uid, where one is known.
+    pub uid: Option<Uid>,
+    /// Prompts that he answered.
+    pub prompts: usize,
+    /// Mean novelty over them.
+    pub novelty: f64,
+    /// Mean accuracy over them.
+    pub accuracy: f64,
+    /// Scores in 65535ths over the prompts that count.
+    pub tally: Tally,
+    /// The weight as the chain takes it.
+    pub weight: u16,
+}
+
+/// What came of a round.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// One for each response, in input order.
+    pub responses: Vec<ScoredResponse>,
+    /// One for each miner, in order of first appearance.
+    pub miners: Vec<ScoredMiner>,
+    /// Tokens that were embedded.
+    pub tokens: u64,
+    /// How long embedding took, in seconds.
+    pub seconds: f64,
+}
+
+/// Scores `round` by `config`, with the responses of `history` (earlier rounds) as what was answered before. `subnet`
+/// gives uids to hotkeys, where it is known, and overrules those of the rows.
+///
+/// # Errors
+/// [`Error::Usage`] if a prompt has no reference or an embedding has another width than the model's;
+/// [`Error::Device`] if the device fails.
+pub fn score(
+    embedder: &Embedder,
+    round: &Round,
+    history: &[Round],
+    subnet: Option<&State>,
+    config: &Config,
+    listen: Listener<'_>,
+) -> Result<Outcome> {
+    config.check()?;
+    let references = references(round)?;
+    let began = Instant::now();
+    let mut texts = Texts::new(embedder);
+    for row in round.responses().iter().chain(history.iter().flat_map(Round::responses)) {
+        if row.embedding.is_none() {
+            texts.want(&row.text);
+        }
+    }
+    references.iter().for_each(|reference| texts.want(reference));
+    texts.embed(listen)?;
+    let seconds = began.elapsed().as_secs_f64();
+
+    let width = embedder.encoder().width();
+    let values = texts.rows(round)?;
+    let device = embedder.encoder().device();
+
+    let began = Instant::now();
+    listen(Event::Began { stage: "novelty", total: round.responses().len() as u64, unit: "responses" });
+    warn_of_missing_blocks(round, listen);
+    let arrivals: Vec<Arrival<'_>> = round
+        .responses()
+        .iter()
+        .enumerate()
+        .map(|(index, row)| Arrival {
+            prompt: row.prompt,
+            miner: row.miner,
+            time: row.block.unwrap_or(index as u64),
+            hotkey: hotkey(round, row.miner),
+        })
+        .collect();
+    let (bank_values, bank_miners) = bank(&texts, round, history)?;
+    let bank = Bank { values: &bank_values, miners: &bank_miners };
+    let novelties = novelty::novelty(device, width, &values, &arrivals, bank, config.novelty.nearest)?;
+    listen(Event::Ended { stage: "novelty", seconds: began.elapsed().as_secs_f64() });
+
+    let began = Instant::now();
+    listen(Event::Began { stage: "accuracy", total: round.responses().len() as u64, unit: "responses" });
+    let losses = match config.loss.kind {
+        LossKind::Embedding => {
+            let reference_values: Vec<f32> = references.iter().flat_map(|text| texts.row(text)).copied().collect();
+            let reference_of: Vec<u32> = round.responses().iter().map(|row| row.prompt).collect();
+            loss::embedding(device, width, &values, &reference_values, &reference_of)?
+        }
+    };
+    listen(Event::Ended { stage: "accuracy", seconds: began.elapsed().as_secs_f64() });
+
+    let responses: Vec<ScoredResponse> = round
+        .responses()
+        .iter()
+        .zip(novelties.iter().zip(&losses))
+        .map(|(row, (novelty, loss))| {
+            // A blank answer resembles every reference a little; it is worth nothing all the same.
+            let (accuracy, blank) = (accuracy(*loss), row.text.trim().is_empty());
+            let count = row.embedding.is_none().then(|| texts.count(&row.text));
+            ScoredResponse {
+                novelty: novelty.novelty,
+                nearest: novelty.nearest.and_then(|neighbour| name(round, history, neighbour)),
+                loss: *loss,
+                accuracy,
+                score: config.score.score(accuracy, novelty.novelty, blank),
+                tokens: count.map(|count| count.tokens),
+                chars: row.text.chars().count(),
+                truncated: count.is_some_and(|count| count.truncated),
+            }
+        })
+        .collect();
+    let cut = responses.iter().filter(|row| row.truncated).count();
+    if cut > 0 {
+        let limit = embedder.encoder().max_tokens();
+        let of = responses.len();
+        listen(Event::Warning { message: format!("{cut} of {of} responses are longer than {limit} tokens and were cut") });
+    }
+    let miners = miners(round, &responses, subnet, config.score.unanswered, listen);
+    Ok(Outcome { responses, miners, tokens: texts.tokens, seconds })
+}
+
+/// The reference of every prompt, in order.
+fn references(round: &Round) -> Result<Vec<&str>> {
+    round
+        .prompts()
+        .iter()
+        .map(|prompt| {
+            prompt.reference.as_deref().ok_or_else(|| Error::Usage {
+                argument: format!("prompt {:?}", prompt.id),
+                problem: "it has no reference to measure accuracy by".into(),
+                remedy: "give a file with one row {\"prompt_id\", \"reference\"} a prompt: --references FILE".into(),
+            })
+        })
+        .collect()
+}
+
+/// Distinct texts and, once embedded, where each one's row stands. Equal texts are embedded once.
+struct Texts<'a> {
+    embedder: &'a Embedder,
+    order: Vec<&'a str>,
+    place: HashMap<&'a str, usize>,
+    embeddings: Embeddings,
+    counts: Vec<Count>,
+    tokens: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Count {
+    tokens: u32,
+    truncated: bool,
+}
+
+impl<'a> Texts<'a> {
+    fn new(embedder: &'a Embedder) -> Self {
+        Self {
+            embedder,
+            order: Vec::new(),
+            place: HashMap::new(),
+            embeddings: Embeddings::default(),
+            counts: Vec::new(),
+            tokens: 0,
+        }
+    }
+
+    fn want(&mut self, text: &'a str) {
+        self.place.entry(text).or_insert_with(|| {
+            self.order.push(text);
+            self.order.len() - 1
+        });
+    }
+
+    fn embed(&mut self, listen: Listener<'_>) -> Result<()> {
+        let began = Instant::now();
+        listen(Event::Began { stage: "embedding", total: self.order.len() as u64, unit: "texts" });
+        self.embeddings.width = self.embedder.encoder().width();
+        for chunk in self.order.chunks(Embedder::CHUNK) {
+            let (tokens, embeddings) = self.embedder.embed(chunk)?;
+            self.embeddings.values.extend(embeddings.values);
+            for text in tokens {
+                self.tokens += text.ids.len() as u64;
+                self.counts.push(Count { tokens: text.ids.len() as u32, truncated: text.truncated });
+            }
+            listen(Event::Advanced { stage: "embedding", done: self.counts.len() as u64 });
+        }
+        listen(Event::Ended { stage: "embedding", seconds: began.elapsed().as_secs_f64() });
+        Ok(())
+    }
+
+    /// The row of a text that was embedded; nothing for another.
+    fn row(&self, text: &str) -> &[f32] {
+        self.place.get(text).map_or(&[], |place| self.embeddings.row(*place))
+    }
+
+    fn count(&self, text: &str) -> Count {
+        self.place.get(text).map_or(Count { tokens: 0, truncated: false }, |place| self.counts[*place])
+    }
+
+    /// The rows of a round's responses, those that came along brought to unit length.
+    fn rows(&self, round: &Round) -> Result<Vec<f32>> {
+        let width = self.embeddings.width;
+        if let Some(length) = round.embedding_length().filter(|length| *length != width) {
+            return Err(Error::Usage {
+                argument: "embedding".into(),
+                problem: format!("the rows' embeddings have {length} numbers, the model's have {width}"),
+                remedy: "leave the embeddings out, or name the model that made them in [encoder] of the criteria".into(),
+            });
+        }
+        let rows = round.responses().iter().flat_map(|row| match &row.embedding {
+            Some(embedding) => embedding.as_slice(),
+            None => self.row(&row.text),
+        });
+        Ok(rows.copied().collect())
+    }
+}
+
+/// The history bank: rows of earlier rounds, and whose they are in this one.
+fn bank(texts: &Texts<'_>, round: &Round, history: &[Round]) -> Result<(Vec<f32>, Vec<u32>)> {
+    let index: HashMap<&str, u32> =
+        round.miners().iter().zip(0..).map(|(miner, index)| (miner.hotkey.as_str(), index)).collect();
+    let (mut values, mut miners) = (Vec::new(), Vec::new());
+    for earlier in history {
+        values.extend(texts.rows(earlier)?);
+        let names = earlier.responses().iter().map(|row| hotkey(earlier, row.miner));
+        miners.extend(names.map(|name| index.get(name).copied().unwrap_or(NOBODY)));
+    }
+    Ok((values, miners))
+}
+
+fn hotkey(round: &Round, miner: u32) -> &str {
+    round.miners().get(miner as usize).map_or("", |miner| miner.hotkey.as_str())
+}
+
+/// Names a neighbour: rows of the round first, then those of the history, round by round.
+fn name(round: &Round, history: &[Round], neighbour: novelty::Neighbour) -> Option<Nearest> {
+    let mut row = neighbour.row;
+    for (index, of) in std::iter::once(round).chain(history).enumerate() {
+        if let Some(response) = of.responses().get(row) {
+            return Some(Nearest {
+                miner: hotkey(of, response.miner).to_owned(),
+                prompt_id: of.prompt_of(response)?.id.clone(),
+                similarity: neighbour.similarity,
+                history: index > 0,
+            });
+        }
+        row -= of.responses().len();
+    }
+    None
+}
+
+fn warn_of_missing_blocks(round: &Round, listen: Listener<'_>) {
+    if round.responses().iter().any(|row| row.block.is_none()) && round.miners().len() > 1 {
+        let message = "rows have no `block`: who answered first is told by the order of the file, which favours whoever stands \
+                       first; add the block of arrival";
+        listen(Event::Warning { message: message.into() });
+    }
+}
+
+/// One row a miner, and the weight row.
+fn miners(
+    round: &Round,
+    responses: &[ScoredResponse],
+    subnet: Option<&State>,
+    unanswered: Unanswered,
+    listen: Listener<'_>,
+) -> Vec<ScoredMiner> {
+    let mut miners: Vec<ScoredMiner> = round
+        .miners()
+        .iter()
+        .map(|miner| ScoredMiner {
+            miner: miner.hotkey.as_str().to_owned(),
+            uid: miner.uid,
+            prompts: 0,
+            novelty: 0.0,
+            accuracy: 0.0,
+            tally: Tally::default(),
+            weight: 0,
+        })
+        .collect();
+    if let Some(subnet) = subnet {
+        resolve(&mut miners, subnet, listen);
+    }
+    for (row, scored) in round.responses().iter().zip(responses) {
+        let miner = &mut miners[row.miner as usize];
+        miner.prompts += 1;
+        miner.novelty += f64::from(scored.novelty);
+        miner.accuracy += f64::from(scored.accuracy);
+        miner.tally.sum += u64::from(scored.score);
+    }
+    for miner in &mut miners {
+        miner.novelty /= miner.prompts as f64;
+        miner.accuracy /= miner.prompts as f64;
+        miner.tally.prompts = match unanswered {
+            Unanswered::Zero => round.prompts().len(),
+            Unanswered::Skip => miner.prompts,
+        } as u64;
+    }
+    let weights = weights::row(&miners.iter().map(|miner| miner.tally).collect::<Vec<_>>());
+    for (miner, weight) in miners.iter_mut().zip(&weights) {
+        miner.weight = *weight;
+    }
+    if weights.iter().all(|weight| *weight == 0) {
+        listen(Event::Warning { message: "every score is 0: the weight row is empty and must not be submitted".into() });
+    }
+    miners
+}
+
+/// Takes uids from the subnet, by hotkey.
+fn resolve(miners: &mut [ScoredMiner], subnet: &State, listen: Listener<'_>) {
+    let uids: HashMap<&str, u16> = subnet.hotkeys.iter().zip(0..).map(|(hotkey, uid)| (hotkey.as_str(), uid)).collect();
+    for miner in miners {
+        let uid = uids.get(miner.miner.as_str()).copied().map(Uid);
+        match (miner.uid, uid) {
+            (_, None) => {
+                let message = format!("{} is not registered in the subnet: he gets no weight by uid", miner.miner);
+                listen(Event::Warning { message });
+            }
+            (Some(said), Some(uid)) if said != uid => {
+                let message = format!("{} has uid {uid} in the subnet, not {said} as the rows say", miner.miner);
+                listen(Event::Warning { message });
+            }
+            _ => {}
+        }
+        miner.uid = uid;
+    }
+}
