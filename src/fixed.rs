@@ -60,6 +60,7 @@ impl I32F32 {
     }
 
     /// The proportion `value / 65535`, truncated: 0 and 65535 map to exactly 0 and 1 (`p16`, YUMA §1.1).
+    #[inline]
     pub const fn from_proportion(value: u16) -> Self {
         Self(((value as i64) << 32) / 65_535)
     }
@@ -68,11 +69,14 @@ impl I32F32 {
     ///
     /// Only 1 and above give 65535. Not an inverse of [`Self::from_proportion`]: whenever that division was inexact, one unit is
     /// lost.
+    #[inline]
     pub fn to_proportion(self) -> u16 {
-        self.saturating_mul(Self::from_u16(u16::MAX)).to_u16()
+        // Times 65535, a whole number: the product on the bits needs no shift.
+        Self(self.0.saturating_mul(i64::from(u16::MAX))).to_u16()
     }
 
     /// The integer part, floored and clamped to 0 ..= 65535.
+    #[inline]
     pub fn to_u16(self) -> u16 {
         (self.0 >> 32).clamp(0, i64::from(u16::MAX)) as u16
     }
@@ -84,6 +88,7 @@ impl I32F32 {
     }
 
     /// The sum, clamped to the range.
+    #[inline]
     pub const fn saturating_add(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
@@ -94,22 +99,26 @@ impl I32F32 {
     }
 
     /// The sum modulo 2^64 on the bits, as the chain's plain sums behave.
+    #[inline]
     pub const fn wrapping_add(self, other: Self) -> Self {
         Self(self.0.wrapping_add(other.0))
     }
 
     /// `floor(a b)` on the last fraction bit, without regard to the range.
+    #[inline]
     const fn product(self, other: Self) -> i128 {
         (self.0 as i128 * other.0 as i128) >> 32
     }
 
     /// The floored product, clamped to the range.
+    #[inline]
     pub fn saturating_mul(self, other: Self) -> Self {
         let product = self.product(other);
         Self(i64::try_from(product).unwrap_or(if product < 0 { i64::MIN } else { i64::MAX }))
     }
 
     /// The floored product, or `None` where it does not fit.
+    #[inline]
     pub fn checked_mul(self, other: Self) -> Option<Self> {
         i64::try_from(self.product(other)).ok().map(Self)
     }
@@ -182,6 +191,7 @@ impl I32F32 {
     }
 
     /// The rao that this fraction of a pot is worth: `floor(fraction * rao)`, clamped to the range of `u64` (YUMA §9).
+    #[inline]
     pub fn of_rao(self, rao: u64) -> u64 {
         // |bits| <= 2^63 and rao < 2^64, so the product fits 128 bits.
         let product = (i128::from(self.0) * i128::from(rao)) >> 32;
@@ -201,12 +211,14 @@ impl I32F32 {
 
 /// The plain sum, modulo 2^64 on the bits: exact, hence independent of order, for fewer than 32768 values up to 65535 each.
 impl Sum for I32F32 {
+    #[inline]
     fn sum<I: Iterator<Item = Self>>(values: I) -> Self {
         values.fold(Self::ZERO, Self::wrapping_add)
     }
 }
 
 impl<'a> Sum<&'a I32F32> for I32F32 {
+    #[inline]
     fn sum<I: Iterator<Item = &'a Self>>(values: I) -> Self {
         values.copied().sum()
     }

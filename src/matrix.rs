@@ -115,6 +115,7 @@ impl<T: Copy> Csr<T> {
         (&self.columns, &mut self.values)
     }
 
+    #[inline]
     fn range(&self, row: usize) -> std::ops::Range<usize> {
         match (self.offsets.get(row), self.offsets.get(row + 1)) {
             (Some(&start), Some(&end)) => start as usize..end as usize,
@@ -126,7 +127,8 @@ impl<T: Copy> Csr<T> {
     #[inline]
     pub fn row(&self, row: usize) -> impl ExactSizeIterator<Item = (u16, T)> + Clone {
         let range = self.range(row);
-        self.columns[range.clone()].iter().copied().zip(self.values[range].iter().copied())
+        let (columns, values) = (&self.columns[range.clone()], &self.values[range]);
+        columns.iter().zip(values).map(|(&column, &value)| (column, value))
     }
 
     /// The values of a row, in order; none for a row that is not there.

@@ -41,11 +41,12 @@ impl WideRow {
 
 /// The weights that bonds are built from: between the weights (penalty 0) and the clipped weights (penalty 1).
 ///
-/// `w~_ij = w_ij + penalty (c_ij - w_ij)`, floored, with a missing entry as 0. At 0 and 1 the rows are handed on as they are, order
-/// and zeros included; in between columns ascend and only values above zero stay.
+/// `w~_ij = w_ij + penalty (c_ij - w_ij)` with `c_ij = min(w_ij, C_j)`, the product floored. At 0 and 1 the rows are handed on as they
+/// are, order and zeros included; in between columns ascend and only values above zero stay.
 pub fn weights_for_bonds<'a>(
     weights: &'a Csr<I32F32>,
     clipped: &'a Csr<I32F32>,
+    consensus: &[I32F32],
     penalty: I32F32,
 ) -> Cow<'a, Csr<I32F32>> {
     if penalty == I32F32::ZERO {
@@ -54,29 +55,20 @@ pub fn weights_for_bonds<'a>(
     if penalty == I32F32::ONE {
         return Cow::Borrowed(clipped);
     }
-    let n = weights.rows();
-    let mut mixed = Csr::with_capacity(n, weights.len());
-    let (mut plain, mut cut) = (WideRow::new(n), WideRow::new(n));
-    for row in 0..n {
+    let mut mixed = Csr::with_capacity(weights.rows(), weights.len());
+    let mut wide = WideRow::new(weights.rows());
+    for row in 0..weights.rows() {
         for (column, weight) in weights.row(row) {
-            if let Some(value) = plain.at(column) {
-                *value = weight;
+            if let (Some(place), Some(&limit)) = (wide.at(column), consensus.get(usize::from(column))) {
+                let cut = weight.min(limit).saturating_sub(weight);
+                *place = weight.saturating_add(penalty.saturating_mul(cut));
             }
         }
-        // Clipping only takes entries away, so every clipped column is among the plain ones.
-        for (column, weight) in clipped.row(row) {
-            if let Some(value) = cut.at(column) {
-                *value = weight;
-            }
-        }
-        plain.drain(|column, weight| {
-            let clipped = cut.values[usize::from(column)];
-            let value = weight.saturating_add(penalty.saturating_mul(clipped.saturating_sub(weight)));
+        wide.drain(|column, value| {
             if value > I32F32::ZERO {
                 mixed.push(column, value);
             }
         });
-        cut.drain(|_, _| {});
         mixed.end_row();
     }
     Cow::Owned(mixed)

@@ -119,10 +119,10 @@ pub(crate) fn signed(value: &Value, field: &str) -> Result<i16, Flaw> {
 fn truth(value: &Value) -> Result<bool, String> {
     match value {
         Value::Bool(truth) => Ok(*truth),
-        _ => match unsigned::<u64>(value)? {
-            0 => Ok(false),
-            1 => Ok(true),
-            other => Err(format!("{other} is neither 0 nor 1")),
+        _ => match unsigned::<u64>(value) {
+            Ok(0) => Ok(false),
+            Ok(1) => Ok(true),
+            _ => Err(format!("{value} is neither 0 nor 1")),
         },
     }
 }

@@ -171,7 +171,7 @@ fn epoch(state: &State, keep_raw: bool) -> Epoch {
 
     // Bonds: B_ij, moved towards what the weights buy. Dividends: D_i = SUM_j B_ij I_j, under Yuma3 times s_i, normalised.
     let penalty = I32F32::from_proportion(hyper.bonds_penalty);
-    let weights_for_bonds = bonds::weights_for_bonds(&weights, &clipped, penalty);
+    let weights_for_bonds = bonds::weights_for_bonds(&weights, &clipped, &consensus, penalty);
     let market = Market {
         state,
         weights: &weights_for_bonds,

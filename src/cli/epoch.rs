@@ -1,0 +1,152 @@
+//! `tauscore epoch`: computes Yuma epochs from files, and checks them against what the files say came out.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::stages::yuma::cases::{Case, Options};
+use crate::stages::yuma::{Epoch, Raw};
+use crate::{Error, Result};
+
+/// Computes the Yuma epoch of a subnet, to the bit as the chain does.
+///
+/// Prints one JSON line per epoch: name, epoch and `chain`, what the chain stores.
+#[derive(Clone, Debug, clap::Args)]
+pub struct EpochArgs {
+    /// A subnet's state, reference vectors, or JSON Lines of {"name", "n", "in"}; plain or gzip; `-` for standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// Print every intermediate result as well, as fixed-point bits
+    #[arg(long)]
+    pub raw: bool,
+
+    /// Compare with the results in the files and print a summary last; exit 1 if anything differs
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// What one epoch prints.
+#[derive(Serialize)]
+struct Line<'a> {
+    name: &'a str,
+    epoch: usize,
+    chain: &'a Epoch,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<&'a Raw>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    mismatches: &'a [String],
+}
+
+/// Runs the command and returns its exit status: 0, or 1 where a check found a difference.
+pub fn run(args: &EpochArgs, out: &mut dyn Write) -> Result<u8> {
+    let options = Options { raw: args.raw, check: args.check };
+    let (mut checked, mut mismatching) = (0_usize, 0_usize);
+    for file in &args.files {
+        for case in Case::read(file)? {
+            for outcome in case.run(options) {
+                let outcome = outcome?;
+                if let Some(mismatches) = &outcome.mismatches {
+                    checked += 1;
+                    mismatching += usize::from(!mismatches.is_empty());
+                }
+                let line = Line {
+                    name: &case.name,
+                    epoch: outcome.index,
+                    chain: &outcome.epoch,
+                    raw: outcome.epoch.raw.as_deref(),
+                    mismatches: outcome.mismatches.as_deref().unwrap_or_default(),
+                };
+                write_line(out, &line)?;
+            }
+        }
+    }
+    if !args.check {
+        return Ok(0);
+    }
+    if checked == 0 {
+        return Err(Error::Usage {
+            argument: "--check".into(),
+            problem: "no file has results to compare with".into(),
+            remedy: "give files whose epochs have \"chain\" or \"raw\", or leave out --check".into(),
+        });
+    }
+    writeln!(out, "epochs {checked}, mismatching {mismatching}").map_err(output_error)?;
+    Ok(u8::from(mismatching > 0))
+}
+
+fn write_line(out: &mut dyn Write, line: &Line<'_>) -> Result<()> {
+    serde_json::to_writer(&mut *out, line).map_err(|error| output_error(error.into()))?;
+    out.write_all(b"\n").map_err(output_error)
+}
+
+fn output_error(source: std::io::Error) -> Error {
+    Error::io(Path::new("(output)"), source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dataset(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/yuma").join(name)
+    }
+
+    fn epoch(files: Vec<PathBuf>, raw: bool, check: bool) -> (Result<u8>, String) {
+        let mut out = Vec::new();
+        let status = run(&EpochArgs { files, raw, check }, &mut out);
+        (status, String::from_utf8(out).expect("UTF-8"))
+    }
+
+    #[test]
+    fn a_check_ends_in_its_summary() {
+        let files = vec![dataset("tiny_agree_yuma2.json.gz"), dataset("tiny_agree_yuma3la.json.gz")];
+        let (status, out) = epoch(files, true, true);
+        assert_eq!(status.expect("it runs"), 0, "no difference");
+        assert_eq!(out.lines().last(), Some("epochs 10, mismatching 0"), "the summary");
+        let first: serde_json::Value = serde_json::from_str(out.lines().next().expect("a line")).expect("JSON");
+        assert_eq!(first["name"], "tiny_agree_yuma2", "the case's name");
+        assert!(first["raw"]["weights_norm"]["xsum"].is_string(), "raw as asked for");
+        assert!(first.get("mismatches").is_none(), "nothing to tell");
+    }
+
+    #[test]
+    fn a_changed_result_is_found_and_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("changed.jsonl");
+        let row = |incentive: &str| {
+            format!(
+                "{{\"n\":2,\"in\":{{\"block\":10,\"rao_emission\":100,\"stake\":[5,\"0\"],\"validator_permit\":[1,0],\
+                 \"last_update\":[9,9],\"block_at_registration\":[0,0],\"weights\":{{\"i\":[0],\"j\":[1],\"w\":[65535]}}}},\
+                 \"chain\":{{\"incentive\":{incentive}}}}}\n"
+            )
+        };
+        std::fs::write(&file, format!("{}\n{}", row("[0,65535]"), row("[0,65534]"))).expect("written");
+        let (status, out) = epoch(vec![file], false, true);
+        assert_eq!(status.expect("it runs"), 1, "a finding");
+        let lines: Vec<&str> = out.lines().collect();
+        assert!(
+            lines[0].starts_with("{\"name\":\"changed:1\",\"epoch\":0,\"chain\":{\"active\":[1,1]"),
+            "{}",
+            lines[0]
+        );
+        assert!(lines[1].ends_with("\"mismatches\":[\"chain.incentive[1]\"]}"), "{}", lines[1]);
+        assert_eq!(lines[2], "epochs 2, mismatching 1", "the summary");
+    }
+
+    #[test]
+    fn a_check_of_nothing_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("state.json");
+        std::fs::write(
+            &file,
+            "{\"block\":1,\"rao_emission\":1,\"stake\":[],\"validator_permit\":[],\"last_update\":[],\
+             \"block_at_registration\":[],\"weights\":{\"i\":[],\"j\":[],\"w\":[]}}",
+        )
+        .expect("written");
+        let (status, out) = epoch(vec![file.clone()], false, false);
+        assert_eq!((status.expect("an empty subnet is a subnet"), out.lines().count()), (0, 1), "one line");
+        assert!(matches!(epoch(vec![file], false, true).0, Err(Error::Usage { .. })), "nothing to compare with");
+    }
+}
