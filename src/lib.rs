@@ -1,5 +1,7 @@
 //! tauscore: a GPU-accelerated scoring engine for Bittensor validators.
 
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod config;
 pub mod data;
 pub mod device;
@@ -15,7 +17,9 @@ pub mod stages;
 pub use error::{Error, Result};
 
 /// Every kernel of the engine. Tests, benches and `doctor` walk this table; adding a kernel is two files and one line.
-pub static KERNELS: [&device::Kernel; 8] = [
+pub static KERNELS: [&device::Kernel; 10] = [
+    &device::ceiling::ARITHMETIC,
+    &device::ceiling::COPY,
     &nn::embed::KERNEL,
     &nn::norm::KERNEL,
     &nn::matmul::KERNEL,

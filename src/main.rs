@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! The `tauscore` command.
+
+fn main() -> std::process::ExitCode {
+    tauscore::cli::main()
+}

@@ -1,6 +1,6 @@
 //! The CPU executor: runs a kernel's twin at once, on host memory.
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytemuck::Pod;
 
@@ -77,4 +77,20 @@ fn memory<'a>(kernel: &'static Kernel, binding: &Binding<'a>) -> Result<&'a RwLo
 
 fn contract(kernel: &'static Kernel, problem: String) -> Error {
     Error::Kernel { kernel: kernel.name, problem }
+}
+
+/// Runs `work` compiled for the widest vectors that this CPU has.
+///
+/// Wider vectors change no bit: every sum in the twins names its own order, and products are never fused with sums.
+pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
+    struct Work<F>(F);
+    impl<R, F: FnOnce() -> R> pulp::NullaryFnOnce for Work<F> {
+        type Output = R;
+        #[inline(always)]
+        fn call(self) -> R {
+            (self.0)()
+        }
+    }
+    static ARCH: LazyLock<pulp::Arch> = LazyLock::new(pulp::Arch::new);
+    ARCH.dispatch(Work(work))
 }

@@ -166,6 +166,10 @@ impl Gpu {
         &self.name
     }
 
+    pub(super) fn is_software(&self) -> bool {
+        self.software
+    }
+
     pub(super) fn limits(&self) -> Limits {
         Limits {
             binding_bytes: self.limits.max_storage_buffer_binding_size,

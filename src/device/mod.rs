@@ -2,6 +2,7 @@
 //! WGSL on an adapter or as its twin on the CPU.
 
 mod buffer;
+pub mod ceiling;
 mod choice;
 mod cpu;
 mod kernel;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use bytemuck::Pod;
 
 pub use buffer::{Binding, Buffer};
+pub(crate) use cpu::vectorised;
 pub use choice::{Adapter, AdapterKind, Choice, adapters};
 pub use kernel::{Access, Args, Data, Kernel, Noise, Parity, Sample};
 
@@ -93,6 +95,15 @@ impl Device {
     /// Whether kernels run as twins.
     pub fn is_cpu(&self) -> bool {
         matches!(*self.0, Executor::Cpu)
+    }
+
+    /// Whether this is an adapter that computes on the CPU.
+    pub fn is_software(&self) -> bool {
+        match &*self.0 {
+            Executor::Cpu => false,
+            #[cfg(feature = "gpu")]
+            Executor::Gpu(gpu) => gpu.is_software(),
+        }
     }
 
     /// What the device allows.

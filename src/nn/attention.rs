@@ -5,8 +5,8 @@ use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::gemm::{Strides, multiply};
-use super::math::{exp, sum, vectorised};
-use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample};
+use super::math::{exp, sum};
+use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, vectorised};
 
 /// See [`KERNEL`].
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]

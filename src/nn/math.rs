@@ -1,23 +1,7 @@
 //! Elementary functions of the float twins, branch-free so that they vectorise, and the same formulas as in
 //! `shaders/shared/activation.wgsl`.
 
-use std::sync::LazyLock;
-
-/// Runs `work` compiled for the widest vectors that this CPU has.
-///
-/// Wider vectors change no bit: every sum in the twins names its own order, and products are never fused with sums.
-pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
-    struct Work<F>(F);
-    impl<R, F: FnOnce() -> R> pulp::NullaryFnOnce for Work<F> {
-        type Output = R;
-        #[inline(always)]
-        fn call(self) -> R {
-            (self.0)()
-        }
-    }
-    static ARCH: LazyLock<pulp::Arch> = LazyLock::new(pulp::Arch::new);
-    ARCH.dispatch(Work(work))
-}
+use crate::device::vectorised;
 
 /// e^x to within 2 units in the last place for x in [-87, 88], and its end values beyond.
 #[inline(always)]

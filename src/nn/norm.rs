@@ -4,8 +4,8 @@
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use super::math::{sum, vectorised};
-use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample};
+use super::math::sum;
+use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, vectorised};
 
 /// See [`KERNEL`].
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]

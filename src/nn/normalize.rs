@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::math::{dot, vectorised};
-use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample};
+use super::math::dot;
+use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, vectorised};
 
 /// See [`KERNEL`].
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]

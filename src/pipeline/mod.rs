@@ -1,19 +1,21 @@
 //! The main job, end to end: a round in, scores and a weight row out.
 
 mod embedder;
+mod epoch;
 mod files;
 
 use std::collections::HashMap;
 use std::time::Instant;
 
 pub use embedder::Embedder;
+pub use epoch::{EpochResult, epoch};
 pub use files::write;
 
 use crate::config::{Config, LossKind};
 use crate::data::{Round, Uid};
 use crate::progress::{Event, Listener};
 use crate::stages::encode::Embeddings;
-use crate::stages::novelty::{self, Arrival, Bank, NOBODY};
+use crate::stages::novelty::{self, Bank, NOBODY};
 use crate::stages::score::{Unanswered, accuracy};
 use crate::stages::weights::{self, Tally};
 use crate::stages::loss;
@@ -120,20 +122,10 @@ pub fn score(
     let began = Instant::now();
     listen(Event::Began { stage: "novelty", total: round.responses().len() as u64, unit: "responses" });
     warn_of_missing_blocks(round, listen);
-    let arrivals: Vec<Arrival<'_>> = round
-        .responses()
-        .iter()
-        .enumerate()
-        .map(|(index, row)| Arrival {
-            prompt: row.prompt,
-            miner: row.miner,
-            time: row.block.unwrap_or(index as u64),
-            hotkey: hotkey(round, row.miner),
-        })
-        .collect();
+    let miners_of: Vec<u32> = round.responses().iter().map(|row| row.miner).collect();
     let (bank_values, bank_miners) = bank(&texts, round, history)?;
     let bank = Bank { values: &bank_values, miners: &bank_miners };
-    let novelties = novelty::novelty(device, width, &values, &arrivals, bank, config.novelty.nearest)?;
+    let novelties = novelty::novelty(device, width, &values, &miners_of, &round.arrivals(), bank, config.novelty.nearest)?;
     listen(Event::Ended { stage: "novelty", seconds: began.elapsed().as_secs_f64() });
 
     let began = Instant::now();

@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample};
-use crate::nn::math::{dot, vectorised};
+use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, vectorised};
+use crate::nn::math::dot;
 
 /// See [`KERNEL`].
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]

@@ -18,19 +18,6 @@ use crate::{Error, Result};
 /// Queries and candidates of one block of similarities: 4 MiB of them.
 const BLOCK: usize = 1024;
 
-/// One response among those to be compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Arrival<'a> {
-    /// Which prompt it answers.
-    pub prompt: u32,
-    /// Who answered.
-    pub miner: u32,
-    /// When it arrived: the block, or the row's place in the file where no block is known.
-    pub time: u64,
-    /// Settles ties of `time`.
-    pub hotkey: &'a str,
-}
-
 /// Embeddings of earlier rounds.
 #[derive(Clone, Copy, Debug)]
 pub struct Bank<'a> {
@@ -52,7 +39,7 @@ pub struct Novelty {
 /// An earlier response and how similar it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Neighbour {
-    /// Row among the arrivals or, from their number on, row of the bank.
+    /// Row among the responses or, from their number on, row of the bank.
     pub row: usize,
     /// Cosine of the two embeddings.
     pub similarity: f32,
@@ -60,7 +47,8 @@ pub struct Neighbour {
 
 /// Measures the novelty of every response: one [`Novelty`] each, in the given order.
 ///
-/// `values` are the responses' unit embeddings, `[arrivals][width]`.
+/// `values` are the responses' unit embeddings, `[responses][width]`; `miners` tells whose each is; `arrivals` holds, for
+/// each prompt, its responses in the order in which they arrived, and every response once.
 ///
 /// # Errors
 /// [`Error::Usage`] if `nearest` is not between 1 and [`LONGEST`]; [`Error::Device`] if the device fails.
@@ -68,7 +56,8 @@ pub fn novelty(
     device: &Device,
     width: usize,
     values: &[f32],
-    arrivals: &[Arrival<'_>],
+    miners: &[u32],
+    arrivals: &[Vec<u32>],
     bank: Bank<'_>,
     nearest: usize,
 ) -> Result<Vec<Novelty>> {
@@ -81,36 +70,26 @@ pub fn novelty(
     }
 
     // Prompt by prompt, in the order of arrival: what a row may be compared with is what stands before it.
-    let mut order: Vec<usize> = (0..arrivals.len()).collect();
-    order.sort_by(|a, b| {
-        let key = |index: usize| (arrivals[index].prompt, arrivals[index].time, arrivals[index].hotkey, index);
-        key(*a).cmp(&key(*b))
-    });
+    let order: Vec<usize> = arrivals.iter().flatten().map(|index| *index as usize).collect();
     let sorted: Vec<f32> = order.iter().flat_map(|index| &values[index * width..][..width]).copied().collect();
-    let miners: Vec<u32> = order.iter().map(|index| arrivals[*index].miner).collect();
-    let mut group = 0;
-    let queries: Vec<Query> = order
-        .iter()
-        .enumerate()
-        .map(|(at, index)| {
-            if arrivals[order[group]].prompt != arrivals[*index].prompt {
-                group = at;
-            }
-            Query { start: group as u32, end: at as u32, owner: arrivals[*index].miner }
-        })
-        .collect();
+    let owners: Vec<u32> = order.iter().map(|index| miners[*index]).collect();
+    let mut queries: Vec<Query> = Vec::with_capacity(order.len());
+    for group in arrivals {
+        let start = queries.len() as u32;
+        queries.extend(group.iter().zip(start..).map(|(index, end)| Query { start, end, owner: miners[*index as usize] }));
+    }
     let everything: Vec<Query> = queries
         .iter()
-        .map(|query| Query { start: arrivals.len() as u32, end: (arrivals.len() + bank.miners.len()) as u32, ..*query })
+        .map(|query| Query { start: order.len() as u32, end: (order.len() + bank.miners.len()) as u32, ..*query })
         .collect();
 
     let search = Search { device, width, nearest };
-    let mut results = vec![Novelty { novelty: 1.0, nearest: None }; arrivals.len()];
+    let mut results = vec![Novelty { novelty: 1.0, nearest: None }; miners.len()];
     for start in (0..order.len()).step_by(BLOCK) {
         let block = start..(start + BLOCK).min(order.len());
         let mut list = search.begin(&sorted[block.start * width..block.end * width])?;
-        search.fold(&mut list, &queries[block.clone()], &sorted, &miners, 0)?;
-        search.fold(&mut list, &everything[block.clone()], bank.values, bank.miners, arrivals.len())?;
+        search.fold(&mut list, &queries[block.clone()], &sorted, &owners, 0)?;
+        search.fold(&mut list, &everything[block.clone()], bank.values, bank.miners, order.len())?;
         let similarities = device.download(&list.similarities)?;
         let candidates = device.download(&list.candidates)?;
         for (row, index) in order[block].iter().enumerate() {

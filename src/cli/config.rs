@@ -1,0 +1,25 @@
+//! `tauscore config`: the effective criteria and their digest.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::{Console, Outcome, Status, write_json, write_text};
+use crate::config::Config;
+
+/// Options of `tauscore config`.
+#[derive(Debug, clap::Args)]
+pub(super) struct ConfigArgs {
+    /// A criteria file; the defaults if left out
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &ConfigArgs, console: &Console, out: &mut dyn Write) -> Outcome {
+    let config = args.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+    if console.json {
+        write_json(out, &serde_json::json!({"digest": config.digest(), "criteria": config}))?;
+    } else {
+        write_text(out, &format!("# digest (BLAKE3 of what follows): {}\n{}", config.digest(), config.to_toml()))?;
+    }
+    Ok(Status::Good)
+}

@@ -1,0 +1,200 @@
+//! The `tauscore` command: data on stdout, diagnostics on stderr. Exit 0 good, 1 finding, 2 could not run.
+
+mod bench;
+mod config;
+mod console;
+mod demo;
+mod devices;
+mod doctor;
+mod embed;
+mod epoch;
+mod models;
+mod score;
+mod table;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Config;
+use crate::device::{Choice, Device};
+use crate::models::Store;
+use crate::pipeline::Embedder;
+use crate::{Error, Result};
+use console::Console;
+
+/// Scores miner responses on any GPU or the CPU: novelty, accuracy, weights and the Yuma epoch.
+#[derive(Debug, Parser)]
+#[command(name = "tauscore", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+struct Global {
+    /// Machine-readable: results as JSON on stdout, events as JSON lines on stderr
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say more on stderr
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Threads for the CPU path [default: all cores]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Score a round: novelty, accuracy, scores, weights and, if asked, the epoch
+    Score(score::ScoreArgs),
+    /// Embed texts: one JSON line a text
+    Embed(embed::EmbedArgs),
+    /// Score real responses as three validators and run the subnet's epoch
+    Demo(demo::DemoArgs),
+    /// Compute Yuma epochs of subnet states, or check recorded ones
+    Epoch(epoch::EpochArgs),
+    /// List the adapters of this machine
+    Devices,
+    /// Prove this machine's adapters: every kernel against its CPU twin
+    Doctor(doctor::DoctorArgs),
+    /// Time every kernel and stage
+    Bench(bench::BenchArgs),
+    /// Fetch, list, verify or remove models
+    Models(models::ModelsArgs),
+    /// Print the effective criteria
+    Config(config::ConfigArgs),
+}
+
+/// Which device to run on.
+#[derive(Clone, Debug, Args)]
+struct DeviceArgs {
+    /// auto (hardware GPU, else CPU), cpu, gpu, or part of an adapter's name, driver, PCI bus id or vendor:device
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: Choice,
+}
+
+/// Which model to use.
+#[derive(Clone, Debug, Args)]
+struct ModelArgs {
+    /// A known model, or a folder with config.json, tokenizer.json and model.safetensors
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// Cut texts at this many tokens [default: the model's own limit]
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
+    /// Never fetch a model: refuse if it is missing
+    #[arg(long)]
+    offline: bool,
+}
+
+/// What a command came to.
+type Outcome = Result<Status>;
+
+/// The exit status of a command that could run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Good,
+    Finding,
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let console = Console::new(&cli.global);
+    if let Some(threads) = cli.global.threads {
+        // Fails only if the pool exists already, and nothing has run yet.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
+    }
+    let out = &mut std::io::BufWriter::new(std::io::stdout().lock());
+    let outcome = run(&cli, &console, out).and_then(|status| out.flush().map(|()| status).map_err(output));
+    match outcome {
+        Ok(Status::Good) => ExitCode::SUCCESS,
+        Ok(Status::Finding) => ExitCode::from(1),
+        // Whoever read our output has seen enough.
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = out.flush();
+            console.error(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(cli: &Cli, console: &Console, out: &mut dyn Write) -> Outcome {
+    match &cli.command {
+        Command::Score(args) => score::run(args, console, out),
+        Command::Embed(args) => embed::run(args, console, out),
+        Command::Demo(args) => demo::run(args, console, out),
+        Command::Epoch(args) => {
+            epoch::run(args, out).map(|status| if status == 0 { Status::Good } else { Status::Finding })
+        }
+        Command::Devices => devices::run(console, out),
+        Command::Doctor(args) => doctor::run(args, console, out),
+        Command::Bench(args) => bench::run(args, console, out),
+        Command::Models(args) => models::run(args, console, out),
+        Command::Config(args) => config::run(args, console, out),
+    }
+}
+
+impl DeviceArgs {
+    /// Opens the device and says which it is.
+    fn open(&self, console: &Console) -> Result<Device> {
+        let device = Device::open(&self.device)?;
+        console.note(&format!("device: {}", device.name()));
+        if self.device == Choice::Gpu && device.is_software() {
+            console.warn("this is a software adapter: --device cpu is several times faster");
+        }
+        Ok(device)
+    }
+}
+
+impl ModelArgs {
+    /// Overrides the criteria with what the command line says.
+    fn apply(&self, config: &mut Config) {
+        if let Some(model) = &self.model {
+            config.encoder.model.clone_from(model);
+        }
+        if self.max_tokens.is_some() {
+            config.encoder.max_tokens = self.max_tokens;
+        }
+    }
+
+    /// Finds, fetches if need be, and loads the model that the criteria name.
+    fn load(&self, config: &Config, device: &Device, console: &Console) -> Result<Embedder> {
+        let folder: PathBuf = console.fetching(|progress| {
+            Store::from_env()?.resolve(&config.encoder.model, self.offline, progress)
+        })?;
+        Embedder::load(device, &folder, config.encoder.max_tokens)
+    }
+}
+
+/// An error of standard output.
+fn output(error: std::io::Error) -> Error {
+    Error::io("standard output", error)
+}
+
+/// Writes `value` as one line of JSON.
+fn write_json(out: &mut dyn Write, value: &impl serde::Serialize) -> Result<()> {
+    serde_json::to_writer(&mut *out, value).map_err(|error| output(error.into()))?;
+    out.write_all(b"\n").map_err(output)
+}
+
+/// Writes text.
+fn write_text(out: &mut dyn Write, text: &str) -> Result<()> {
+    out.write_all(text.as_bytes()).map_err(output)
+}

@@ -1,0 +1,181 @@
+//! `tauscore score`: a round in, a folder of results out.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::table::table;
+use super::{Console, DeviceArgs, ModelArgs, Outcome, Status, write_json, write_text};
+use crate::config::{Config, LossKind};
+use crate::data::{Options, Round, Source};
+use crate::pipeline::{self, EpochResult};
+use crate::stages::yuma::State;
+use crate::{Error, Result};
+
+/// Options of `tauscore score`.
+#[derive(Debug, clap::Args)]
+pub(super) struct ScoreArgs {
+    /// The round: JSON Lines of {"prompt_id", "prompt", "miner", "response"}, plain or gzip; `-` for standard input
+    #[arg(required = true, value_name = "ROUND")]
+    rounds: Vec<PathBuf>,
+    /// References: JSON Lines of {"prompt_id", "reference"}
+    #[arg(long, value_name = "FILE")]
+    references: Vec<PathBuf>,
+    /// An earlier round, whose responses count as answered before; repeatable, the oldest first
+    #[arg(long, value_name = "FILE")]
+    history: Vec<PathBuf>,
+    /// The criteria (TOML); the defaults if left out
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// What accuracy is measured by; overrides the criteria
+    #[arg(long, value_name = "KIND", value_parser = ["embedding"])]
+    loss: Option<String>,
+    /// The subnet's state, to give hotkeys their uids
+    #[arg(long, value_name = "STATE")]
+    metagraph: Option<PathBuf>,
+    /// The subnet's state: run its epoch with this row in a validator's place
+    #[arg(long, value_name = "STATE", requires = "validator")]
+    epoch: Option<PathBuf>,
+    /// The validator whose row this is: uid or hotkey
+    #[arg(long, value_name = "UID|HOTKEY", requires = "epoch")]
+    validator: Option<String>,
+    /// Leave bad rows out and list them instead of ending at the first
+    #[arg(long)]
+    skip_bad: bool,
+    /// Where the results go: a new folder, or one that an earlier run wrote
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> Outcome {
+    let mut config = args.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+    args.model.apply(&mut config);
+    if args.loss.is_some() {
+        config.loss.kind = LossKind::Embedding;
+    }
+    let options = Options { skip_bad: args.skip_bad };
+    let sources = |paths: &[PathBuf]| paths.iter().map(Source::path).collect::<Vec<_>>();
+    let (round, mut skipped) = Round::read(sources(&args.rounds), sources(&args.references), options)?;
+    let mut history = Vec::new();
+    for path in &args.history {
+        let (earlier, bad) = Round::read([Source::path(path)], [], options)?;
+        history.push(earlier);
+        skipped.extend(bad);
+    }
+    for bad in &skipped {
+        console.warn(&format!("left out: {bad}"));
+    }
+    if round.unused_references() > 0 {
+        console.note(&format!("{} references are to prompts that nobody answered", round.unused_references()));
+    }
+    let state = args.epoch.as_deref().map(State::read).transpose()?;
+    let metagraph = args.metagraph.as_deref().map(State::read).transpose()?;
+    let subnet = metagraph.as_ref().or(state.as_ref()).filter(|state| !state.hotkeys.is_empty());
+
+    let device = args.device.open(console)?;
+    let embedder = args.model.load(&config, &device, console)?;
+    let outcome = pipeline::score(&embedder, &round, &history, subnet, &config, &mut console.listener())?;
+    let epoch = match (&state, &args.validator) {
+        (Some(state), Some(validator)) => Some(pipeline::epoch(state, validator, &outcome)?),
+        _ => None,
+    };
+    pipeline::write(&args.out, &round, &outcome, &config, epoch.as_ref())?;
+    console.note(&format!(
+        "{} texts' {} tokens embedded in {:.2} s: {:.0} tokens/s",
+        round.responses().len(),
+        outcome.tokens,
+        outcome.seconds,
+        outcome.tokens as f64 / outcome.seconds.max(1e-9)
+    ));
+    report(args, console, out, &round, &outcome, &config, epoch.as_ref(), &skipped)?;
+    Ok(if skipped.is_empty() { Status::Good } else { Status::Finding })
+}
+
+#[expect(clippy::too_many_arguments, reason = "it joins everything that the command has found")]
+fn report(
+    args: &ScoreArgs,
+    console: &Console,
+    out: &mut dyn Write,
+    round: &Round,
+    outcome: &pipeline::Outcome,
+    config: &Config,
+    epoch: Option<&EpochResult>,
+    skipped: &[Error],
+) -> Result<()> {
+    if console.json {
+        return write_json(
+            out,
+            &serde_json::json!({
+                "out": args.out.display().to_string(),
+                "criteria": config.digest(),
+                "responses": round.responses().len(),
+                "prompts": round.prompts().len(),
+                "miners": round.miners().len(),
+                "skipped": skipped.len(),
+                "tokens": outcome.tokens,
+                "embedding_seconds": outcome.seconds,
+                "epoch": epoch,
+            }),
+        );
+    }
+    write_text(out, &ranking(outcome))?;
+    if let Some(result) = epoch {
+        write_text(out, &format!("\n{}", earnings(result, |uid| who(outcome, uid))))?;
+    }
+    write_text(out, &format!("\ncriteria {}\n{}\n", config.digest(), files(&args.out, epoch.is_some())))
+}
+
+/// The miners, the best first.
+pub(super) fn ranking(outcome: &pipeline::Outcome) -> String {
+    let rows: Vec<[String; 7]> = outcome
+        .ranking()
+        .into_iter()
+        .map(|miner| {
+            [
+                miner.miner.clone(),
+                miner.uid.map_or("-".to_owned(), |uid| uid.to_string()),
+                miner.prompts.to_string(),
+                format!("{:.4}", miner.accuracy),
+                format!("{:.4}", miner.novelty),
+                format!("{:.4}", miner.score()),
+                format!("{:.2} %", outcome.share(miner) * 100.0),
+            ]
+        })
+        .collect();
+    table(["miner", "uid ", "prompts ", "accuracy ", "novelty ", "score ", "weight "], &rows)
+}
+
+/// What the epoch pays, by uid: those who earn or validate.
+pub(super) fn earnings(result: &EpochResult, who: impl Fn(u16) -> String) -> String {
+    let chain = &result.chain;
+    let share = |value: u16| format!("{:.2} %", f64::from(value) / 655.35);
+    let rows: Vec<[String; 7]> = (0..chain.emission.len())
+        .filter(|uid| chain.emission[*uid] > 0 || chain.new_validator_permit[*uid] || chain.incentive[*uid] > 0)
+        .map(|uid| {
+            [
+                uid.to_string(),
+                who(uid as u16),
+                share(chain.consensus[uid]),
+                share(chain.validator_trust[uid]),
+                share(chain.incentive[uid]),
+                share(chain.dividends[uid]),
+                format!("{:.4}", chain.emission[uid] as f64 / 1e9),
+            ]
+        })
+        .collect();
+    table(["uid ", "who", "consensus ", "validator trust ", "incentive ", "dividends ", "alpha "], &rows)
+}
+
+fn who(outcome: &pipeline::Outcome, uid: u16) -> String {
+    let miner = outcome.miners.iter().find(|miner| miner.uid.is_some_and(|known| known.0 == uid));
+    miner.map_or(String::new(), |miner| miner.miner.clone())
+}
+
+/// Which files were written.
+fn files(folder: &Path, epoch: bool) -> String {
+    let epoch = if epoch { ", epoch.json" } else { "" };
+    format!("{}: scores.jsonl, miners.json, weights.json, criteria.toml{epoch}", folder.display())
+}

@@ -1,0 +1,53 @@
+//! The subnet's epoch with the round's weight row in a validator's place.
+
+use serde::Serialize;
+
+use super::Outcome;
+use crate::stages::yuma::{Epoch, State};
+use crate::{Error, Result};
+
+/// An epoch and whose row was put in.
+#[derive(Clone, Debug, Serialize)]
+pub struct EpochResult {
+    /// The validator's uid.
+    pub validator: u16,
+    /// What the chain would store.
+    pub chain: Epoch,
+}
+
+/// Puts the round's weight row in the place of `validator`'s (a uid or a hotkey), as if submitted in the state's block,
+/// and computes the epoch.
+///
+/// # Errors
+/// [`Error::Usage`] if the validator is not in the subnet or no scored miner is.
+pub fn epoch(state: &State, validator: &str, outcome: &Outcome) -> Result<EpochResult> {
+    let refuse = |argument: &str, problem: String, remedy: &str| Error::Usage {
+        argument: argument.into(),
+        problem,
+        remedy: remedy.into(),
+    };
+    let by_hotkey = state.hotkeys.iter().position(|hotkey| hotkey == validator);
+    let uid = by_hotkey.or_else(|| validator.parse().ok()).filter(|uid| *uid < state.n());
+    let Some(uid) = uid else {
+        let problem = format!("{validator:?} is neither a hotkey nor a uid of the subnet's {} neurons", state.n());
+        return Err(refuse("--validator", problem, "name the validator whose row this is by its uid or hotkey"));
+    };
+
+    let mut row: Vec<(u16, u16)> = outcome.miners.iter().filter_map(|miner| Some((miner.uid?.0, miner.weight))).collect();
+    row.sort_unstable();
+    if let Some((beyond, _)) = row.iter().find(|(uid, _)| usize::from(*uid) >= state.n()) {
+        let problem = format!("uid {beyond} of the round is not among the subnet's {} neurons", state.n());
+        return Err(refuse("--epoch", problem, "give the state of the subnet that the round is of"));
+    }
+    if row.is_empty() {
+        let problem = "no scored miner is in the subnet".into();
+        return Err(refuse("--epoch", problem, "give the rows a `uid`, or the state its `hotkeys`"));
+    }
+
+    let mut fields = state.clone().into_fields();
+    fields.weights.set_row(uid, &row);
+    fields.last_update.resize(state.n(), 0);
+    fields.last_update[uid] = fields.block;
+    let state = State::new(fields)?;
+    Ok(EpochResult { validator: uid as u16, chain: Epoch::new(&state) })
+}
