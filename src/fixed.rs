@@ -379,6 +379,9 @@ fn shifted_quotient(dividend: u128, shift: u32, divisor: u128) -> Option<u128> {
     if divisor == 0 {
         return None;
     }
+    if dividend == 0 {
+        return Some(0);
+    }
     // Common factors of two change nothing; without them most dividends can be shifted in place.
     let common = (dividend | divisor).trailing_zeros();
     let (dividend, divisor) = (dividend >> common, divisor >> common);

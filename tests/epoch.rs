@@ -1,4 +1,5 @@
 //! The epoch: against the chain's own recordings bit for bit, and its laws.
+#![expect(clippy::expect_used, reason = "helpers of tests may fail as tests do")]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
 //! Laws of the epoch that hold for every subnet, and that no valid state makes it fail.
+#![expect(clippy::expect_used, reason = "helpers of tests may fail as tests do")]
 
 use proptest::prelude::*;
 use tauscore::fixed::I32F32;

@@ -1,4 +1,5 @@
 //! The operations that the epoch is made of, against recordings of the chain's own.
+#![expect(clippy::expect_used, reason = "helpers of tests may fail as tests do")]
 
 use std::path::PathBuf;
 

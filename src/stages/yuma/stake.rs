@@ -31,12 +31,12 @@ pub fn normalized(total: &[I64F64]) -> Vec<I32F32> {
 /// Marks the `k` largest stakes above zero; of equals at the boundary the higher uids.
 pub fn top_k(stake: &[I32F32], k: usize) -> Vec<bool> {
     let mut marked: Vec<bool> = stake.iter().map(|&stake| stake != I32F32::ZERO).collect();
-    let surplus = stake.len().saturating_sub(k);
+    let mut order: Vec<(I32F32, usize)> =
+        stake.iter().copied().zip(0..).filter(|&(stake, _)| stake != I32F32::ZERO).collect();
+    let surplus = order.len().saturating_sub(k);
     if surplus > 0 {
-        let mut order: Vec<(I32F32, usize)> = stake.iter().copied().zip(0..).collect();
-        if surplus < order.len() {
-            order.select_nth_unstable(surplus);
-        }
+        // The surplus comes first, by stake and then by uid.
+        order.select_nth_unstable(surplus - 1);
         for &(_, uid) in &order[..surplus] {
             marked[uid] = false;
         }
