@@ -1,10 +1,15 @@
 //! Walks the table of kernels and names none: the contract between shader and host without any GPU, and shader = twin on
 //! every adapter of this machine.
 
+#![expect(clippy::panic, reason = "a shader that does not even parse must fail the test with what naga says")]
+
+mod common;
+
 use std::fmt::Write as _;
 
-use tauscore::device::{Access, Kernel, adapters, parity};
-use tauscore::{KERNELS, device};
+use common::devices;
+use tauscore::KERNELS;
+use tauscore::device::{Access, Kernel, parity};
 
 /// Sizes of constants that samples use, the shader as it stands included.
 fn specialisations(kernel: &Kernel) -> Vec<Vec<u32>> {
@@ -98,26 +103,6 @@ fn every_shader_translates_for_vulkan_metal_and_dx12() {
                 .unwrap_or_else(|error| panic!("{name}: HLSL: {error}"));
         }
     }
-}
-
-/// The adapters to test on. `TAUSCORE_REQUIRE_GPU=1` forbids having none; `TAUSCORE_TEST_ADAPTER` picks by name.
-fn devices() -> Vec<device::Device> {
-    let wanted = std::env::var("TAUSCORE_TEST_ADAPTER").unwrap_or_default().to_lowercase();
-    let devices: Vec<_> = adapters()
-        .into_iter()
-        .filter(|adapter| adapter.name.to_lowercase().contains(&wanted))
-        .map(|adapter| adapter.open().unwrap_or_else(|error| panic!("{}: {error}", adapter.name)))
-        .collect();
-    if devices.is_empty() {
-        assert!(
-            std::env::var_os("TAUSCORE_REQUIRE_GPU").is_none(),
-            "TAUSCORE_REQUIRE_GPU is set and no adapter {wanted:?} is here"
-        );
-        eprintln!(
-            "SKIPPED: no adapter on this machine, no shader was run. Install a Vulkan driver (mesa-vulkan-drivers)."
-        );
-    }
-    devices
 }
 
 #[test]

@@ -19,7 +19,8 @@ pub(super) const ROUND: &str = include_str!("../../datasets/gsm8k/round.jsonl");
 pub(super) const REFERENCES: &str = include_str!("../../datasets/gsm8k/references.jsonl");
 
 /// Validators' names and stakes in alpha. Their uids come first, the miners' follow.
-const VALIDATORS: [(&str, u64); 3] = [("validator_large", 50_000), ("validator_middle", 30_000), ("validator_small", 20_000)];
+const VALIDATORS: [(&str, u64); 3] =
+    [("validator_large", 50_000), ("validator_middle", 30_000), ("validator_small", 20_000)];
 
 /// Options of `tauscore demo`.
 #[derive(Debug, clap::Args)]
@@ -111,7 +112,11 @@ fn sample(round: &Round, validator: usize) -> Result<Round> {
         })
     });
     let references = round.prompts().iter().filter_map(|prompt| {
-        Some(ReferenceRow { prompt_id: prompt.id.clone(), prompt: prompt.text.clone(), reference: prompt.reference.clone()? })
+        Some(ReferenceRow {
+            prompt_id: prompt.id.clone(),
+            prompt: prompt.text.clone(),
+            reference: prompt.reference.clone()?,
+        })
     });
     Ok(Round::from_rows(rows, references, Options::default())?.0)
 }
@@ -175,5 +180,7 @@ fn verdict(state: &State, epoch: &Epoch) -> String {
     let copied: u64 = of(true).map(|(_, rao)| rao).sum();
     let share = 100.0 * copied as f64 / total.max(1) as f64;
     let (copies, originals) = (of(true).count(), of(false).count());
-    format!("The {copies} copycats together earned {share:.2} % of what the miners got, the {originals} originals the rest.\n")
+    format!(
+        "The {copies} copycats together earned {share:.2} % of what the miners got, the {originals} originals the rest.\n"
+    )
 }

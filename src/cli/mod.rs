@@ -176,9 +176,8 @@ impl ModelArgs {
 
     /// Finds, fetches if need be, and loads the model that the criteria name.
     fn load(&self, config: &Config, device: &Device, console: &Console) -> Result<Embedder> {
-        let folder: PathBuf = console.fetching(|progress| {
-            Store::from_env()?.resolve(&config.encoder.model, self.offline, progress)
-        })?;
+        let folder: PathBuf =
+            console.fetching(|progress| Store::from_env()?.resolve(&config.encoder.model, self.offline, progress))?;
         Embedder::load(device, &folder, config.encoder.max_tokens)
     }
 }

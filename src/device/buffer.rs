@@ -16,6 +16,17 @@ pub(super) enum Raw {
     Gpu(wgpu::Buffer),
 }
 
+impl Raw {
+    /// The host memory, if it is there.
+    pub(super) fn words(&self) -> Option<&RwLock<Vec<u64>>> {
+        match self {
+            Self::Cpu(words) => Some(words),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(_) => None,
+        }
+    }
+}
+
 /// `len` elements of `T` on one device. Cloning shares the memory.
 #[derive(Debug)]
 pub struct Buffer<T> {

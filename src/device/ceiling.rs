@@ -26,10 +26,7 @@ const CHAINS: usize = 32;
 /// Bindings: terms [2] (factor and summand), sums [invocations].
 pub static ARITHMETIC: Kernel = Kernel {
     name: "bench/arithmetic",
-    wgsl: concat!(
-        include_str!("../../shaders/shared/grid.wgsl"),
-        include_str!("../../shaders/bench/arithmetic.wgsl")
-    ),
+    wgsl: concat!(include_str!("../../shaders/shared/grid.wgsl"), include_str!("../../shaders/bench/arithmetic.wgsl")),
     constants: &[],
     params: size_of::<ArithmeticParams>(),
     bindings: &[Access::Read, Access::Write],

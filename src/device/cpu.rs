@@ -33,9 +33,11 @@ pub(super) fn dispatch(kernel: &'static Kernel, params: &[u8], bindings: &[Bindi
 
     let mut guards = Vec::with_capacity(bindings.len());
     for (binding, access) in bindings.iter().zip(kernel.bindings) {
-        guards.push(match (memory(kernel, binding)?, access) {
-            (words, Access::Read) => Guard::Read(words.read().unwrap_or_else(PoisonError::into_inner)),
-            (words, Access::Write) => Guard::Write(words.write().unwrap_or_else(PoisonError::into_inner)),
+        let foreign = || contract(kernel, "a buffer of another device is bound".into());
+        let words = binding.raw.words().ok_or_else(foreign)?;
+        guards.push(match access {
+            Access::Read => Guard::Read(words.read().unwrap_or_else(PoisonError::into_inner)),
+            Access::Write => Guard::Write(words.write().unwrap_or_else(PoisonError::into_inner)),
         });
     }
     let slots = guards
@@ -65,14 +67,6 @@ pub(super) fn read<T: Pod>(words: &RwLock<Vec<u64>>, offset: usize, len: usize) 
     let words = words.read().unwrap_or_else(PoisonError::into_inner);
     let bytes: &[u8] = bytemuck::cast_slice(words.as_slice());
     bytemuck::cast_slice(&bytes[offset..offset + len * size_of::<T>()]).to_vec()
-}
-
-fn memory<'a>(kernel: &'static Kernel, binding: &Binding<'a>) -> Result<&'a RwLock<Vec<u64>>> {
-    match &**binding.raw {
-        Raw::Cpu(words) => Ok(words),
-        #[cfg(feature = "gpu")]
-        Raw::Gpu(_) => Err(contract(kernel, "a buffer of another device is bound".into())),
-    }
 }
 
 fn contract(kernel: &'static Kernel, problem: String) -> Error {

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use bytemuck::Pod;
 
 pub use buffer::{Binding, Buffer};
-pub(crate) use cpu::vectorised;
 pub use choice::{Adapter, AdapterKind, Choice, adapters};
+pub(crate) use cpu::vectorised;
 pub use kernel::{Access, Args, Data, Kernel, Noise, Parity, Sample};
 
 use buffer::Raw;

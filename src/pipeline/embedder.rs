@@ -31,7 +31,11 @@ impl Embedder {
             return Err(Error::File {
                 file: folder.join("tokenizer.json").display().to_string(),
                 field: "vocab".into(),
-                problem: format!("it has ids up to {}, the model knows {}", tokenizer.id_bound() - 1, encoder.vocabulary()),
+                problem: format!(
+                    "it has ids up to {}, the model knows {}",
+                    tokenizer.id_bound() - 1,
+                    encoder.vocabulary()
+                ),
                 remedy: "tokenizer.json and model.safetensors must be of the same model".into(),
             });
         }

@@ -33,7 +33,8 @@ pub fn epoch(state: &State, validator: &str, outcome: &Outcome) -> Result<EpochR
         return Err(refuse("--validator", problem, "name the validator whose row this is by its uid or hotkey"));
     };
 
-    let mut row: Vec<(u16, u16)> = outcome.miners.iter().filter_map(|miner| Some((miner.uid?.0, miner.weight))).collect();
+    let mut row: Vec<(u16, u16)> =
+        outcome.miners.iter().filter_map(|miner| Some((miner.uid?.0, miner.weight))).collect();
     row.sort_unstable();
     if let Some((beyond, _)) = row.iter().find(|(uid, _)| usize::from(*uid) >= state.n()) {
         let problem = format!("uid {beyond} of the round is not among the subnet's {} neurons", state.n());

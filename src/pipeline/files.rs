@@ -93,17 +93,21 @@ impl Outcome {
 ///
 /// # Errors
 /// [`Error::Io`] if a file cannot be written; [`Error::Usage`] if `folder` holds files of somebody else.
-pub fn write(folder: &Path, round: &Round, outcome: &Outcome, config: &Config, epoch: Option<&impl Serialize>) -> Result<()> {
+pub fn write(
+    folder: &Path,
+    round: &Round,
+    outcome: &Outcome,
+    config: &Config,
+    epoch: Option<&impl Serialize>,
+) -> Result<()> {
     refuse_foreign(folder)?;
     let parent = match folder.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     fs::create_dir_all(parent).map_err(|error| Error::io(parent, error))?;
-    let whole = tempfile::Builder::new()
-        .prefix(".tauscore-")
-        .tempdir_in(parent)
-        .map_err(|error| Error::io(parent, error))?;
+    let whole =
+        tempfile::Builder::new().prefix(".tauscore-").tempdir_in(parent).map_err(|error| Error::io(parent, error))?;
     write_scores(&whole.path().join("scores.jsonl"), round, outcome)?;
     let miners: Vec<MinerRow<'_>> = outcome.ranking().into_iter().map(|miner| miner_row(outcome, miner)).collect();
     write_json(&whole.path().join("miners.json"), &miners)?;

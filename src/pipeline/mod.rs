@@ -15,10 +15,10 @@ use crate::config::{Config, LossKind};
 use crate::data::{Round, Uid};
 use crate::progress::{Event, Listener};
 use crate::stages::encode::Embeddings;
+use crate::stages::loss;
 use crate::stages::novelty::{self, Bank, NOBODY};
 use crate::stages::score::{Unanswered, accuracy};
 use crate::stages::weights::{self, Tally};
-use crate::stages::loss;
 use crate::stages::yuma::State;
 use crate::{Error, Result};
 
@@ -125,7 +125,8 @@ pub fn score(
     let miners_of: Vec<u32> = round.responses().iter().map(|row| row.miner).collect();
     let (bank_values, bank_miners) = bank(&texts, round, history)?;
     let bank = Bank { values: &bank_values, miners: &bank_miners };
-    let novelties = novelty::novelty(device, width, &values, &miners_of, &round.arrivals(), bank, config.novelty.nearest)?;
+    let novelties =
+        novelty::novelty(device, width, &values, &miners_of, &round.arrivals(), bank, config.novelty.nearest)?;
     listen(Event::Ended { stage: "novelty", seconds: began.elapsed().as_secs_f64() });
 
     let began = Instant::now();
@@ -163,7 +164,9 @@ pub fn score(
     if cut > 0 {
         let limit = embedder.encoder().max_tokens();
         let of = responses.len();
-        listen(Event::Warning { message: format!("{cut} of {of} responses are longer than {limit} tokens and were cut") });
+        listen(Event::Warning {
+            message: format!("{cut} of {of} responses are longer than {limit} tokens and were cut"),
+        });
     }
     let miners = miners(round, &responses, subnet, config.score.unanswered, listen);
     Ok(Outcome { responses, miners, tokens: texts.tokens, seconds })
@@ -252,7 +255,8 @@ impl<'a> Texts<'a> {
             return Err(Error::Usage {
                 argument: "embedding".into(),
                 problem: format!("the rows' embeddings have {length} numbers, the model's have {width}"),
-                remedy: "leave the embeddings out, or name the model that made them in [encoder] of the criteria".into(),
+                remedy: "leave the embeddings out, or name the model that made them in [encoder] of the criteria"
+                    .into(),
             });
         }
         let rows = round.responses().iter().flat_map(|row| match &row.embedding {
@@ -349,7 +353,9 @@ fn miners(
         miner.weight = *weight;
     }
     if weights.iter().all(|weight| *weight == 0) {
-        listen(Event::Warning { message: "every score is 0: the weight row is empty and must not be submitted".into() });
+        listen(Event::Warning {
+            message: "every score is 0: the weight row is empty and must not be submitted".into(),
+        });
     }
     miners
 }

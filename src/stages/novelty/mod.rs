@@ -76,7 +76,11 @@ pub fn novelty(
     let mut queries: Vec<Query> = Vec::with_capacity(order.len());
     for group in arrivals {
         let start = queries.len() as u32;
-        queries.extend(group.iter().zip(start..).map(|(index, end)| Query { start, end, owner: miners[*index as usize] }));
+        queries.extend(group.iter().zip(start..).map(|(index, end)| Query {
+            start,
+            end,
+            owner: miners[*index as usize],
+        }));
     }
     let everything: Vec<Query> = queries
         .iter()

@@ -105,7 +105,7 @@ fn samples() -> Vec<Sample> {
         let owners = (0..candidates).map(|_| noise.below(4)).collect();
         // The list already holds an earlier block's candidate for every other query.
         let size = (queries * length) as usize;
-        let held = |index: usize| index % (2 * length as usize) == 0;
+        let held = |index: usize| index.is_multiple_of(2 * length as usize);
         Sample {
             about,
             constants: vec![length],

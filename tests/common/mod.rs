@@ -1,0 +1,86 @@
+//! What several tests need: the model, the adapters, and how to skip loudly.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up must fail")]
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tauscore::device::{Device, adapters};
+use tauscore::models::{DEFAULT_MODEL, Store};
+
+/// The folder of this package.
+pub fn package() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Says past the test's capture that something was not tested.
+fn skip(what: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {what}");
+}
+
+/// The fetched default model. Without it the test is skipped, loudly, or fails under `TAUSCORE_REQUIRE_MODEL=1`.
+pub fn model() -> Option<PathBuf> {
+    let found = Store::from_env().and_then(|store| store.resolve(DEFAULT_MODEL, true, &mut |_| {}));
+    match found {
+        Ok(folder) => Some(folder),
+        Err(error) => {
+            assert!(std::env::var_os("TAUSCORE_REQUIRE_MODEL").is_none(), "TAUSCORE_REQUIRE_MODEL is set: {error}");
+            skip(&format!("no {DEFAULT_MODEL}; run `tauscore models fetch`"));
+            None
+        }
+    }
+}
+
+/// The adapters to test on. `TAUSCORE_REQUIRE_GPU=1` forbids having none; `TAUSCORE_TEST_ADAPTER` picks by name.
+pub fn devices() -> Vec<Device> {
+    let wanted = std::env::var("TAUSCORE_TEST_ADAPTER").unwrap_or_default().to_lowercase();
+    let fits = |name: &str| name.to_lowercase().contains(&wanted);
+    let devices: Vec<Device> = adapters()
+        .into_iter()
+        .filter(|adapter| fits(&adapter.name))
+        .map(|adapter| adapter.open().unwrap_or_else(|error| panic!("{}: {error}", adapter.name)))
+        .collect();
+    if devices.is_empty() {
+        assert!(std::env::var_os("TAUSCORE_REQUIRE_GPU").is_none(), "TAUSCORE_REQUIRE_GPU: no adapter {wanted:?} here");
+        skip("no adapter on this machine, no shader was run; install a Vulkan driver (mesa-vulkan-drivers)");
+    }
+    devices
+}
+
+/// A JSON file beside the repository, in the folder that only its developers and its CI have; `None`, loudly, without it.
+pub fn shared(path: &str) -> Option<Value> {
+    let path = package().join("../shared").join(path);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Some(serde_json::from_str(&text).unwrap()),
+        Err(_) => {
+            skip(&format!("{} is not there", path.display()));
+            None
+        }
+    }
+}
+
+/// A JSON file of this package.
+pub fn json(path: &str) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(package().join(path)).unwrap()).unwrap()
+}
+
+/// The numbers in a JSON array.
+pub fn floats(value: &Value) -> Vec<f32> {
+    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap() as f32).collect()
+}
+
+/// The numbers in a JSON array.
+pub fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|number| number.as_u64().unwrap() as u32).collect()
+}
+
+/// The largest difference of two vectors; NaN if any number is.
+pub fn worst(found: &[f32], right: &[f32]) -> f32 {
+    assert_eq!(found.len(), right.len(), "lengths");
+    found
+        .iter()
+        .zip(right)
+        .map(|(found, right)| (found - right).abs())
+        .fold(0.0, |worst, difference| if difference.is_nan() || difference > worst { difference } else { worst })
+}
