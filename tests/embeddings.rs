@@ -113,7 +113,8 @@ fn batching_changes_nothing(device: &Device, take: usize) {
     let chunks: Vec<&[u32]> = turned.chunks(width).rev().collect();
     assert_eq!(chunks.concat(), all, "in reverse order");
     // So many that they take several batches.
-    let many: Vec<&[u32]> = together.iter().cycle().take(take * if device.is_cpu() { 5 } else { 2 }).copied().collect();
+    let many = together.len() * if device.is_cpu() { 5 } else { 2 };
+    let many: Vec<&[u32]> = together.iter().cycle().take(many).copied().collect();
     let repeated = bits(&encoder.encode(&many, &mut |_| {}).unwrap());
     for (index, row) in repeated.chunks(width).enumerate() {
         let first = index % together.len();

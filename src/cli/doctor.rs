@@ -22,7 +22,7 @@ pub(super) fn run(args: &DoctorArgs, console: &Console, out: &mut dyn Write) -> 
         Some(choice) => opened.push(Device::open(choice)?),
         None => {
             for adapter in adapters() {
-                match open(&adapter) {
+                match adapter.open() {
                     Ok(device) => opened.push(device),
                     Err(error) => {
                         broken += 1;
@@ -75,14 +75,4 @@ pub(super) fn run(args: &DoctorArgs, console: &Console, out: &mut dyn Write) -> 
         write_text(out, &format!("{} kernels on {} devices: {word}\n", KERNELS.len(), opened.len()))?;
     }
     Ok(if broken == 0 { Status::Good } else { Status::Finding })
-}
-
-#[cfg(feature = "gpu")]
-fn open(adapter: &crate::device::Adapter) -> crate::Result<Device> {
-    adapter.open()
-}
-
-#[cfg(not(feature = "gpu"))]
-fn open(_: &crate::device::Adapter) -> crate::Result<Device> {
-    Ok(Device::cpu())
 }

@@ -102,9 +102,11 @@ impl Adapter {
     ///
     /// # Errors
     /// [`Error::Device`] if the driver refuses, or the adapter lies below the floor that every kernel needs.
-    #[cfg(feature = "gpu")]
     pub fn open(&self) -> Result<super::Device> {
-        Ok(super::Device::gpu(super::gpu::Gpu::open(self)?))
+        #[cfg(feature = "gpu")]
+        return Ok(super::Device::gpu(super::gpu::Gpu::open(self)?));
+        #[cfg(not(feature = "gpu"))]
+        return Err(Choice::Named(self.name.clone()).nothing(&[]));
     }
 }
 

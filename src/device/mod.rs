@@ -71,10 +71,7 @@ impl Device {
     pub fn open(choice: &Choice) -> Result<Self> {
         match choice.select()? {
             None => Ok(Self::cpu()),
-            #[cfg(feature = "gpu")]
             Some(adapter) => adapter.open(),
-            #[cfg(not(feature = "gpu"))]
-            Some(_) => Ok(Self::cpu()),
         }
     }
 
