@@ -63,6 +63,8 @@ enum Command {
 pub(super) struct Request {
     staging: wgpu::Buffer,
     bytes: usize,
+    /// The submission that the copy is in; later ones need not be waited for.
+    submission: Option<wgpu::SubmissionIndex>,
 }
 
 /// All adapters, hardware and software, of the backends compiled in.
@@ -268,7 +270,7 @@ impl Gpu {
                 Command::Copy { from: buffer.clone(), offset: offset as u64, to: staging.clone(), bytes: bytes as u64 };
             recorded.commands.push(copy);
         }
-        self.submit(&mut recorded);
+        let submission = self.submit(&mut recorded);
         drop(recorded);
         self.check()?;
 
@@ -279,12 +281,12 @@ impl Gpu {
             }
         });
         self.check()?;
-        Ok(Request { staging, bytes })
+        Ok(Request { staging, bytes, submission })
     }
 
     pub(super) fn wait<T: Pod>(&self, request: Request) -> Result<Vec<T>> {
-        // Polling for the staging buffer's own submission would need its index; the newest one contains it.
-        self.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| self.error(error.to_string()))?;
+        let done = wgpu::PollType::Wait { submission_index: request.submission, timeout: None };
+        self.device.poll(done).map_err(|error| self.error(error.to_string()))?;
         self.check()?;
         let view = request.staging.slice(..).get_mapped_range().map_err(|error| self.error(error.to_string()))?;
         Ok(bytemuck::pod_collect_to_vec(&view[..request.bytes]))
@@ -296,10 +298,10 @@ impl Gpu {
         self.check()
     }
 
-    /// Submits what is recorded, in order.
-    fn submit(&self, recorded: &mut Recorded) {
+    /// Submits what is recorded, in order; nothing if nothing is.
+    fn submit(&self, recorded: &mut Recorded) -> Option<wgpu::SubmissionIndex> {
         if recorded.commands.is_empty() {
-            return;
+            return None;
         }
         self.queue.write_buffer(&self.uniforms, 0, &recorded.uniforms);
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -326,7 +328,7 @@ impl Gpu {
         }
         drop(commands);
         recorded.uniforms.clear();
-        self.queue.submit([encoder.finish()]);
+        Some(self.queue.submit([encoder.finish()]))
     }
 
     /// The pipeline of a kernel with its constants, compiled once.

@@ -160,6 +160,11 @@ impl Encoder {
     /// [`Error::File`] or [`Error::Tensor`] naming the file and the field or tensor that does not fit;
     /// [`Error::Device`] if the device has no room.
     pub fn load(device: &Device, folder: &Path, max_tokens: Option<usize>) -> Result<Self> {
+        Self::load_with(device, folder, max_tokens, device.limits().binding_bytes)
+    }
+
+    /// As [`Encoder::load`], with no part of the word table larger than `binding_bytes`.
+    fn load_with(device: &Device, folder: &Path, max_tokens: Option<usize>, binding_bytes: u64) -> Result<Self> {
         let config = Config::read(&folder.join("config.json"))?;
         let shape = config.shape(folder, max_tokens)?;
         let mut weights = Weights::open(&folder.join("model.safetensors"))?;
@@ -167,7 +172,7 @@ impl Encoder {
         let (width, inner) = (shape.width, shape.inner);
 
         let table = weights.read("embeddings.word_embeddings.weight", &[shape.vocabulary, width])?;
-        let part = (device.limits().binding_bytes / (4 * width as u64)).clamp(1, shape.vocabulary as u64) as usize;
+        let part = (binding_bytes / (4 * width as u64)).clamp(1, shape.vocabulary as u64) as usize;
         let mut words = Vec::new();
         for (index, rows) in table.chunks(part * width).enumerate() {
             words.push((index * part, rows.len() / width, device.upload(rows)?));
@@ -609,4 +614,23 @@ fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>> {
         problem: error.to_string(),
         remedy: "the file is damaged or belongs to another kind of model: name another folder".into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_table_in_parts_gives_the_same_bits() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/models/f32-mean");
+        let devices = crate::device::adapters().into_iter().filter_map(|adapter| adapter.open().ok());
+        let ids: Vec<u32> = (0..40).map(|at| at * 7).collect();
+        for device in std::iter::once(Device::cpu()).chain(devices) {
+            let whole = Encoder::load(&device, &folder, None).expect("it loads");
+            let parts = Encoder::load_with(&device, &folder, None, 4 * 96 * 50).expect("it loads in parts");
+            assert!(whole.words.len() == 1 && parts.words.len() > 3, "{} parts", parts.words.len());
+            let embed = |encoder: &Encoder| encoder.encode(&[&ids], &mut |_| {}).expect("it encodes");
+            assert_eq!(embed(&whole), embed(&parts), "on {}", device.name());
+        }
+    }
 }
