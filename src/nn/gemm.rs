@@ -1,4 +1,5 @@
-//! The one `unsafe` room of the float twins: a bounds-checked door to the `gemm` crate.
+//! The one `unsafe` room of the float twins: a bounds-checked door to the `gemm` crates. Only the f32 one is taken: the
+//! umbrella crate would compile four more element types.
 
 /// A matrix in a slice: element (i, j) stands at `i * row + j * column`.
 #[derive(Clone, Copy)]
@@ -26,14 +27,18 @@ pub(crate) fn multiply(
     let distinct =
         of_out.row.max(of_out.column) >= of_out.row.min(of_out.column) * if of_out.row < of_out.column { m } else { n };
     debug_assert!(lies_inside && distinct, "a matrix lies outside its slice");
-    if !lies_inside || !distinct {
+    if !lies_inside || !distinct || m == 0 || n == 0 {
+        return;
+    }
+    if k == 0 {
+        (0..n).for_each(|column| (0..m).for_each(|row| out[row * of_out.row + column * of_out.column] = 0.0));
         return;
     }
     #[expect(unsafe_code, reason = "gemm takes pointers; every address is checked against its slice above")]
     // SAFETY: the spans above bound every address that the strides reach; `out` is borrowed mutably, so it does not
     // overlap `a` or `b`; strides are far below isize::MAX, as slices are.
     unsafe {
-        gemm::gemm(
+        gemm_f32::gemm::f32::get_gemm_fn()(
             m,
             n,
             k,
@@ -52,7 +57,7 @@ pub(crate) fn multiply(
             false,
             false,
             false,
-            gemm::Parallelism::None,
+            gemm_common::Parallelism::None,
         );
     }
 }
