@@ -90,7 +90,10 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
         outcome.seconds,
         outcome.tokens as f64 / outcome.seconds.max(1e-9)
     ));
-    report(args, console, out, &round, &outcome, &config, epoch.as_ref(), &skipped)?;
+    let who =
+        |uid: u16| state.as_ref().and_then(|state| state.hotkeys.get(usize::from(uid))).cloned().unwrap_or_default();
+    let epoch = epoch.as_ref().map(|result| (result, earnings(result, who)));
+    report(args, console, out, &round, &outcome, &config, epoch, &skipped)?;
     Ok(if skipped.is_empty() { Status::Good } else { Status::Finding })
 }
 
@@ -102,7 +105,7 @@ fn report(
     round: &Round,
     outcome: &pipeline::Outcome,
     config: &Config,
-    epoch: Option<&EpochResult>,
+    epoch: Option<(&EpochResult, String)>,
     skipped: &[Error],
 ) -> Result<()> {
     if console.json {
@@ -117,13 +120,13 @@ fn report(
                 "skipped": skipped.len(),
                 "tokens": outcome.tokens,
                 "embedding_seconds": outcome.seconds,
-                "epoch": epoch,
+                "epoch": epoch.map(|(result, _)| result),
             }),
         );
     }
     write_text(out, &ranking(outcome))?;
-    if let Some(result) = epoch {
-        write_text(out, &format!("\n{}", earnings(result, |uid| who(outcome, uid))))?;
+    if let Some((_, table)) = &epoch {
+        write_text(out, &format!("\n{table}"))?;
     }
     write_text(out, &format!("\ncriteria {}\n{}\n", config.digest(), files(&args.out, epoch.is_some())))
 }
@@ -167,11 +170,6 @@ pub(super) fn earnings(result: &EpochResult, who: impl Fn(u16) -> String) -> Str
         })
         .collect();
     table(["uid ", "who", "consensus ", "validator trust ", "incentive ", "dividends ", "alpha "], &rows)
-}
-
-fn who(outcome: &pipeline::Outcome, uid: u16) -> String {
-    let miner = outcome.miners.iter().find(|miner| miner.uid.is_some_and(|known| known.0 == uid));
-    miner.map_or(String::new(), |miner| miner.miner.clone())
 }
 
 /// Which files were written.
