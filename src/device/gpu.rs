@@ -11,8 +11,10 @@ use super::kernel::Kernel;
 use super::{Call, Limits};
 use crate::{Error, Result};
 
-/// Calls that are submitted together. Each has one slot of [`SLOT`] bytes in the buffer of uniforms.
-const CALLS_PER_SUBMISSION: usize = 256;
+/// Calls that are submitted together: about two transformer layers. Operating systems reset a GPU that is busy with one
+/// submission for two seconds, so on a slow one they must be short; on a fast one a submission's cost does not show.
+/// Each call has one slot of [`SLOT`] bytes in the buffer of uniforms.
+const CALLS_PER_SUBMISSION: usize = 16;
 /// Distance between uniforms: the largest alignment that WebGPU allows a device to ask for.
 const SLOT: usize = 256;
 /// Workgroups in one dimension that every device allows.
@@ -29,7 +31,7 @@ const OPTIONAL: [(wgpu::Features, &str); 4] = [
 /// An open adapter.
 pub(super) struct Gpu {
     name: String,
-    software: bool,
+    kind: AdapterKind,
     device: wgpu::Device,
     queue: wgpu::Queue,
     limits: wgpu::Limits,
@@ -152,7 +154,7 @@ impl Gpu {
         });
         let gpu = Self {
             name: adapter.name.clone(),
-            software: adapter.kind == AdapterKind::Software,
+            kind: adapter.kind,
             device,
             queue,
             limits,
@@ -169,14 +171,14 @@ impl Gpu {
     }
 
     pub(super) fn is_software(&self) -> bool {
-        self.software
+        self.kind == AdapterKind::Software
     }
 
     pub(super) fn limits(&self) -> Limits {
         Limits {
             binding_bytes: self.limits.max_storage_buffer_binding_size,
-            // A software adapter gains nothing from more, and its memory is the host's.
-            batch_tokens: if self.software { 4096 } else { 16_384 },
+            // A card of its own needs many to be full; the others share the host's memory and take longer for each.
+            batch_tokens: if self.kind == AdapterKind::Discrete { 16_384 } else { 4096 },
         }
     }
 
