@@ -1,4 +1,4 @@
-//! tauscore: a GPU-accelerated scoring engine for Bittensor validators.
+#![doc = include_str!("../README.md")]
 
 #[cfg(feature = "cli")]
 pub mod cli;

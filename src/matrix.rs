@@ -1,4 +1,5 @@
 //! Sparse and dense matrices, stored by row.
+#![deny(clippy::float_arithmetic)]
 
 /// A sparse matrix in compressed rows (CSR).
 ///

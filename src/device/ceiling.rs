@@ -23,7 +23,7 @@ struct CopyParams {
 /// Floats that one invocation works on at a time: eight chains of four.
 const CHAINS: usize = 32;
 
-/// Bindings: terms [2] (factor and summand), sums [invocations].
+/// Bindings: `terms [2]` (factor and summand), `sums [invocations]`.
 pub static ARITHMETIC: Kernel = Kernel {
     name: "bench/arithmetic",
     wgsl: concat!(include_str!("../../shaders/shared/grid.wgsl"), include_str!("../../shaders/bench/arithmetic.wgsl")),
@@ -36,7 +36,7 @@ pub static ARITHMETIC: Kernel = Kernel {
     samples: arithmetic_samples,
 };
 
-/// Bindings: source [elements][4], copied [elements][4].
+/// Bindings: `source [elements][4]`, `copied [elements][4]`.
 pub static COPY: Kernel = Kernel {
     name: "bench/copy",
     wgsl: concat!(include_str!("../../shaders/shared/grid.wgsl"), include_str!("../../shaders/bench/copy.wgsl")),

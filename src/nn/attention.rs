@@ -27,8 +27,8 @@ pub(crate) struct Tile {
     pub first: u32,
 }
 
-/// Constant: the width of a head. Bindings: projected [tokens][query | key | value][heads][head], tiles [tiles][3] (a
-/// `Tile` each, in the order of their tokens and covering them), mixed [tokens][heads][head].
+/// Constant: the width of a head. Bindings: `projected [tokens][query | key | value][heads][head]`, `tiles [tiles][3]` (a
+/// `Tile` each, in the order of their tokens and covering them), `mixed [tokens][heads][head]`.
 pub static KERNEL: Kernel = Kernel {
     name: "nn/attention",
     wgsl: concat!(include_str!("../../shaders/shared/grid.wgsl"), include_str!("../../shaders/nn/attention.wgsl")),

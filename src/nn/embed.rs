@@ -15,7 +15,8 @@ pub(crate) struct Params {
     pub rows: u32,
 }
 
-/// Bindings: ids [tokens], positions [tokens], words [rows][width], places [positions][width], hidden [tokens][width].
+/// Bindings: `ids [tokens]`, `positions [tokens]`, `words [rows][width]`, `places [positions][width]`,
+/// `hidden [tokens][width]`.
 /// A token whose id lies outside the bound rows is left alone, so that a table larger than a binding goes in parts.
 pub static KERNEL: Kernel = Kernel {
     name: "nn/embed",

@@ -23,7 +23,7 @@ pub(crate) struct Params {
     pub activation: u32,
 }
 
-/// Bindings: x [rows][depth], w, bias [columns], out [rows][columns].
+/// Bindings: `x [rows][depth]`, w, `bias [columns]`, `out [rows][columns]`.
 pub static KERNEL: Kernel = Kernel {
     name: "nn/matmul",
     wgsl: concat!(

@@ -18,7 +18,7 @@ pub(crate) struct Params {
     pub residual: u32,
 }
 
-/// Bindings: x [rows][width], residual [rows][width], gain [width], bias [width], normed [rows][width].
+/// Bindings: `x [rows][width]`, `residual [rows][width]`, `gain [width]`, `bias [width]`, `normed [rows][width]`.
 pub static KERNEL: Kernel = Kernel {
     name: "nn/norm",
     wgsl: concat!(

@@ -13,7 +13,7 @@ pub(crate) struct Params {
     pub width: u32,
 }
 
-/// Bindings: x [rows][width], unit [rows][width].
+/// Bindings: `x [rows][width]`, `unit [rows][width]`.
 pub static KERNEL: Kernel = Kernel {
     name: "nn/normalize",
     wgsl: concat!(

@@ -27,7 +27,7 @@ pub(crate) struct Params {
     pub mode: u32,
 }
 
-/// Bindings: hidden [tokens][width], starts [sequences + 1], pooled [sequences][width].
+/// Bindings: `hidden [tokens][width]`, `starts [sequences + 1]`, `pooled [sequences][width]`.
 pub static KERNEL: Kernel = Kernel {
     name: "nn/pool",
     wgsl: concat!(include_str!("../../shaders/shared/grid.wgsl"), include_str!("../../shaders/nn/pool.wgsl")),

@@ -13,7 +13,7 @@ pub(super) struct Params {
     pub width: u32,
 }
 
-/// Bindings: responses [pairs][width], references [pairs][width], losses [pairs].
+/// Bindings: `responses [pairs][width]`, `references [pairs][width]`, `losses [pairs]`.
 pub static KERNEL: Kernel = Kernel {
     name: "loss/cosine",
     wgsl: concat!(

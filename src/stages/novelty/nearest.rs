@@ -30,8 +30,8 @@ pub(super) struct Query {
     pub owner: u32,
 }
 
-/// Constant: the length of the list. Bindings: similarities [queries][candidates], queries [queries][3] (a `Query` each),
-/// owners [candidates], best_similarity and best_candidate [queries][length].
+/// Constant: the length of the list. Bindings: `similarities [queries][candidates]`, `queries [queries][3]` (a `Query` each),
+/// `owners [candidates]`, `best_similarity and best_candidate [queries][length]`.
 ///
 /// Order is total: higher similarity first, then the lower candidate index.
 pub static KERNEL: Kernel = Kernel {
