@@ -272,3 +272,36 @@ fn the_rules_can_be_broken() {
     assert_eq!(misplaced(UNSAFE, "unsafe { x() }").len(), 0, "unsafe at home");
     assert_eq!(misplaced("src/a.rs", "// unsafe\n#![deny(unsafe_code)]").len(), 0, "unsafe in words only");
 }
+
+#[test]
+fn the_example_daemon_stays_short_and_handles_its_errors() {
+    let text = read("examples/daemon.rs");
+    let lines = text.lines().count();
+    assert!(lines < 80, "examples/daemon.rs has {lines} lines; it is to be read at a glance");
+    for word in [".unwrap()", ".expect(", "panic!", "crate::"] {
+        assert!(!text.contains(word), "examples/daemon.rs: {word}");
+    }
+}
+
+#[test]
+fn the_example_subnet_is_a_state_of_the_round_that_ships() {
+    let state = tauscore::stages::yuma::State::read(&root().join("datasets/examples/subnet.json")).expect("legal");
+    let round = read("datasets/gsm8k/round.jsonl");
+    let rows = round.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+    for row in rows {
+        let uid = row["uid"].as_u64().expect("a uid") as usize;
+        assert_eq!(state.hotkeys.get(uid).map(String::as_str), row["miner"].as_str(), "uid {uid}");
+    }
+}
+
+#[test]
+fn the_criteria_in_the_readme_are_the_defaults() {
+    let readme = read("README.md");
+    let block = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of TOML");
+    let parsed = tauscore::config::Config::parse(block, "README.md").expect("legal");
+    assert_eq!(parsed, tauscore::config::Config::default(), "every value shown is the default");
+    for line in parsed.to_toml().lines() {
+        let key = line.split(' ').next().unwrap_or_default();
+        assert!(block.contains(key), "README.md does not show {key:?}");
+    }
+}

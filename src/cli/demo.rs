@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::data::{Options, ReferenceRow, Round, Row, Source};
 use crate::matrix::Csr;
 use crate::pipeline;
-use crate::stages::emission::Split;
+use crate::stages::emission::{OWNER_CUT, Split};
 use crate::stages::yuma::{Epoch, Fields, Hyperparameters, State};
 use crate::{Error, Result, fixed::U96F32};
 
@@ -140,10 +140,7 @@ fn subnet(round: &Round, outcomes: &[pipeline::Outcome]) -> Result<State> {
     let hyper = Hyperparameters::default();
     let mut weights = Csr::empty(n);
     for (validator, outcome) in outcomes.iter().enumerate() {
-        let mut row: Vec<(u16, u16)> =
-            outcome.miners.iter().filter_map(|miner| Some((miner.uid?.0, miner.weight))).collect();
-        row.sort_unstable();
-        weights.set_row(validator, &row);
+        weights.set_row(validator, &outcome.chain_row());
     }
     let is_validator = |uid: usize| uid < VALIDATORS.len();
     State::new(Fields {
@@ -152,7 +149,7 @@ fn subnet(round: &Round, outcomes: &[pipeline::Outcome]) -> Result<State> {
         hotkeys,
         block,
         last_mechanism_step_block: block - u64::from(hyper.tempo),
-        rao_emission: u64::from(hyper.tempo) * Split::new(RAO, 11_796, U96F32::ZERO).pot(),
+        rao_emission: u64::from(hyper.tempo) * Split::new(RAO, OWNER_CUT, U96F32::ZERO).pot(),
         stake: (0..n).map(|uid| VALIDATORS.get(uid).map_or(0, |(_, alpha)| alpha * RAO)).collect(),
         validator_permit: (0..n).map(is_validator).collect(),
         last_update: (0..n).map(|uid| if is_validator(uid) { block } else { 0 }).collect(),
@@ -164,12 +161,18 @@ fn subnet(round: &Round, outcomes: &[pipeline::Outcome]) -> Result<State> {
     })
 }
 
+/// Writes the state and its epoch, each under another name first.
 fn write_subnet(folder: &Path, state: &State, epoch: &Epoch) -> Result<()> {
-    state.write(&folder.join("subnet.json"))?;
-    let path = folder.join("epoch.json");
-    let mut text = serde_json::to_string(epoch).map_err(|error| Error::io(&path, error.into()))?;
-    text.push('\n');
-    std::fs::write(&path, text).map_err(|error| Error::io(&path, error))
+    let settle = |name: &str, write: &dyn Fn(&Path) -> Result<()>| {
+        let (new, path) = (folder.join(format!(".{name}.new")), folder.join(name));
+        write(&new)?;
+        std::fs::rename(&new, &path).map_err(|error| Error::io(&path, error))
+    };
+    settle("subnet.json", &|path| state.write(path))?;
+    settle("epoch.json", &|path| {
+        let text = serde_json::json!({ "chain": epoch }).to_string() + "\n";
+        std::fs::write(path, text).map_err(|error| Error::io(path, error))
+    })
 }
 
 /// What the copycats got, in one sentence.

@@ -71,7 +71,13 @@ pub(super) fn run(args: &DoctorArgs, console: &Console, out: &mut dyn Write) -> 
         if !rows.is_empty() {
             write_text(out, &table(["device", "kernel", "promise", "samples ", "used ", "verdict"], &rows))?;
         }
-        let word = if broken == 0 { "all promises kept".to_owned() } else { format!("{broken} broken") };
+        let word = if opened.is_empty() && broken == 0 {
+            "nothing was checked".to_owned()
+        } else if broken == 0 {
+            "all promises kept".to_owned()
+        } else {
+            format!("{broken} broken")
+        };
         write_text(out, &format!("{} kernels on {} devices: {word}\n", KERNELS.len(), opened.len()))?;
     }
     Ok(if broken == 0 { Status::Good } else { Status::Finding })

@@ -84,8 +84,7 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     };
     pipeline::write(&args.out, &round, &outcome, &config, epoch.as_ref())?;
     console.note(&format!(
-        "{} texts' {} tokens embedded in {:.2} s: {:.0} tokens/s",
-        round.responses().len(),
+        "{} tokens of distinct texts embedded in {:.2} s: {:.0} tokens/s",
         outcome.tokens,
         outcome.seconds,
         outcome.tokens as f64 / outcome.seconds.max(1e-9)

@@ -40,6 +40,8 @@ pub(super) struct Gpu {
     recorded: Mutex<Recorded>,
     /// The first error that wgpu reported and nobody has been told of yet.
     failure: Arc<Mutex<Option<String>>>,
+    /// Why the device was lost. From then on nothing it says can be trusted.
+    lost: Arc<Mutex<Option<String>>>,
 }
 
 impl std::fmt::Debug for Gpu {
@@ -139,11 +141,10 @@ impl Gpu {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             lock(&reported).get_or_insert_with(|| error.to_string());
         }));
-        let lost = failure.clone();
+        let lost = Arc::new(Mutex::new(None));
+        let told = lost.clone();
         device.set_device_lost_callback(move |reason, message| {
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                lock(&lost).get_or_insert_with(|| format!("the device was lost: {message}"));
-            }
+            lock(&told).get_or_insert_with(|| format!("the device was lost ({reason:?}): {message}"));
         });
 
         let uniforms = device.create_buffer(&wgpu::BufferDescriptor {
@@ -162,6 +163,7 @@ impl Gpu {
             pipelines: Mutex::default(),
             recorded: Mutex::default(),
             failure,
+            lost,
         };
         gpu.check().map(|()| gpu)
     }
@@ -211,22 +213,10 @@ impl Gpu {
             return Ok(());
         }
         let pipeline = self.pipeline(kernel, call.constants)?;
-        let mut recorded = lock(&self.recorded);
-        if recorded.uniforms.len() == CALLS_PER_SUBMISSION * SLOT {
-            self.submit(&mut recorded);
-        }
-        let slot = recorded.uniforms.len();
-        recorded.uniforms.extend_from_slice(call.params);
-        recorded.uniforms.resize(slot + SLOT, 0);
-
-        let mut entries = vec![wgpu::BindGroupEntry {
-            binding: 0,
-            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                buffer: &self.uniforms,
-                offset: slot as u64,
-                size: std::num::NonZeroU64::new(call.params.len() as u64),
-            }),
-        }];
+        let grid = fold(call.workgroups).ok_or_else(|| {
+            self.error(format!("kernel {}: {} workgroups do not fit into a grid", kernel.name, call.workgroups))
+        })?;
+        let mut entries = Vec::with_capacity(call.bindings.len() + 1);
         for (index, binding) in call.bindings.iter().enumerate() {
             let Raw::Gpu(buffer) = &**binding.raw else {
                 return Err(super::foreign());
@@ -237,23 +227,23 @@ impl Gpu {
                     kernel.name, binding.size, self.limits.max_storage_buffer_binding_size
                 )));
             }
-            entries.push(wgpu::BindGroupEntry {
-                binding: index as u32 + 1,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer,
-                    offset: binding.offset as u64,
-                    size: std::num::NonZeroU64::new(binding.size as u64),
-                }),
-            });
+            entries.push(entry(index as u32 + 1, buffer, binding.offset, binding.size));
         }
+
+        // From here on nothing fails half way: the slot and the command are taken together.
+        let mut recorded = lock(&self.recorded);
+        if recorded.uniforms.len() == CALLS_PER_SUBMISSION * SLOT {
+            self.submit(&mut recorded);
+        }
+        let slot = recorded.uniforms.len();
+        recorded.uniforms.extend_from_slice(call.params);
+        recorded.uniforms.resize(slot + SLOT, 0);
+        entries.push(entry(0, &self.uniforms, slot, call.params.len()));
         let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(kernel.name),
             layout: &pipeline.get_bind_group_layout(0),
             entries: &entries,
         });
-        let grid = fold(call.workgroups).ok_or_else(|| {
-            self.error(format!("kernel {}: {} workgroups do not fit into a grid", kernel.name, call.workgroups))
-        })?;
         recorded.commands.push(Command::Dispatch { pipeline, group, grid });
         drop(recorded);
         self.check()
@@ -360,9 +350,10 @@ impl Gpu {
         Ok(pipeline)
     }
 
-    /// Fails if wgpu has reported an error since the last look.
+    /// Fails if wgpu has reported an error since the last look, and for ever once the device is lost.
     fn check(&self) -> Result<()> {
-        lock(&self.failure).take().map_or(Ok(()), |problem| Err(self.error(problem)))
+        let problem = lock(&self.lost).clone().or_else(|| lock(&self.failure).take());
+        problem.map_or(Ok(()), |problem| Err(self.error(problem)))
     }
 
     fn error(&self, problem: String) -> Error {
@@ -372,6 +363,13 @@ impl Gpu {
             remedy: "free memory on the device, choose another with --device, or use --device cpu".into(),
         }
     }
+}
+
+/// Binds `size` bytes of `buffer` from byte `offset` on.
+fn entry(binding: u32, buffer: &wgpu::Buffer, offset: usize, size: usize) -> wgpu::BindGroupEntry<'_> {
+    let size = std::num::NonZeroU64::new(size as u64);
+    let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: offset as u64, size });
+    wgpu::BindGroupEntry { binding, resource }
 }
 
 /// A grid of at least `workgroups` workgroups, no side longer than [`GRID`]. The shader guards the surplus.

@@ -33,14 +33,13 @@ pub fn epoch(state: &State, validator: &str, outcome: &Outcome) -> Result<EpochR
         return Err(refuse("--validator", problem, "name the validator whose row this is by its uid or hotkey"));
     };
 
-    let mut row: Vec<(u16, u16)> =
-        outcome.miners.iter().filter_map(|miner| Some((miner.uid?.0, miner.weight))).collect();
-    row.sort_unstable();
+    let row = outcome.chain_row();
+    let known = outcome.miners.iter().any(|miner| miner.uid.is_some());
     if let Some((beyond, _)) = row.iter().find(|(uid, _)| usize::from(*uid) >= state.n()) {
         let problem = format!("uid {beyond} of the round is not among the subnet's {} neurons", state.n());
         return Err(refuse("--epoch", problem, "give the state of the subnet that the round is of"));
     }
-    if row.is_empty() {
+    if !known {
         let problem = "no scored miner is in the subnet".into();
         return Err(refuse("--epoch", problem, "give the rows a `uid`, or the state its `hotkeys`"));
     }
@@ -49,6 +48,10 @@ pub fn epoch(state: &State, validator: &str, outcome: &Outcome) -> Result<EpochR
     fields.weights.set_row(uid, &row);
     fields.last_update.resize(state.n(), 0);
     fields.last_update[uid] = fields.block;
+    // Submitted and revealed: nothing of this validator is waiting to be.
+    if let Some(commit_block) = &mut fields.commit_block {
+        commit_block[uid] = None;
+    }
     let state = State::new(fields)?;
     Ok(EpochResult { validator: uid as u16, chain: Epoch::new(&state) })
 }

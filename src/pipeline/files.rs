@@ -80,6 +80,18 @@ impl Outcome {
         if total == 0 { 0.0 } else { f64::from(miner.weight) / total as f64 }
     }
 
+    /// The row as it goes to the chain: (uid, weight) by ascending uid, without zeros, which the SDKs drop too.
+    pub fn chain_row(&self) -> Vec<(u16, u16)> {
+        let mut row: Vec<(u16, u16)> = self
+            .miners
+            .iter()
+            .filter_map(|miner| Some((miner.uid?.0, miner.weight)))
+            .filter(|(_, weight)| *weight > 0)
+            .collect();
+        row.sort_unstable();
+        row
+    }
+
     /// The miners, the best first; equal ones by hotkey.
     pub fn ranking(&self) -> Vec<&ScoredMiner> {
         let mut ranking: Vec<&ScoredMiner> = self.miners.iter().collect();
@@ -163,16 +175,12 @@ fn miner_row<'a>(outcome: &Outcome, miner: &'a ScoredMiner) -> MinerRow<'a> {
 }
 
 fn weights(outcome: &Outcome) -> Weights<'_> {
-    let mut by_uid: Vec<(u16, &ScoredMiner)> =
-        outcome.miners.iter().filter_map(|miner| miner.uid.map(|uid| (uid.0, miner))).collect();
-    by_uid.sort_by_key(|(uid, _)| *uid);
+    let (uids, values) = outcome.chain_row().into_iter().unzip();
+    let by_uid = outcome.miners.iter().filter_map(|miner| Some((miner.uid?.0, outcome.share(miner))));
     Weights {
         by_hotkey: outcome.miners.iter().map(|miner| (miner.miner.as_str(), outcome.share(miner))).collect(),
-        by_uid: by_uid.iter().map(|(uid, miner)| (*uid, outcome.share(miner))).collect(),
-        u16: Pairs {
-            uids: by_uid.iter().map(|(uid, _)| *uid).collect(),
-            values: by_uid.iter().map(|(_, miner)| miner.weight).collect(),
-        },
+        by_uid: by_uid.collect(),
+        u16: Pairs { uids, values },
     }
 }
 

@@ -269,17 +269,6 @@ impl Encoder {
         Ok(embeddings)
     }
 
-    /// Brings rows of the model's width to unit length on the device, as embeddings that came from elsewhere need.
-    ///
-    /// # Errors
-    /// [`Error::Device`] if the device fails.
-    pub fn normalise(&self, rows: &[f32]) -> Result<Vec<f32>> {
-        let x = self.device.upload(rows)?;
-        let unit = self.device.zeros(rows.len())?;
-        self.normalize(&x, &unit, rows.len() / self.shape.width)?;
-        self.device.download(&unit)
-    }
-
     /// Tokens that one batch may hold, so that its largest activation fits a binding.
     fn batch_tokens(&self) -> usize {
         let limits = self.device.limits();
