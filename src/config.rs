@@ -120,7 +120,7 @@ impl Config {
             remedy,
         };
         let config: Self = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             let remedy = "`tauscore config` prints every key with its default".into();
             refuse(format!("line {line}"), error.message().replace('\n', " "), remedy)
         })?;
@@ -177,7 +177,7 @@ mod tests {
     fn mistakes_are_named_with_their_line_or_key() {
         for (text, place) in [
             ("schema_version = 2", "schema_version"),
-            ("[score]\n\nacuracy_power = 2", "acuracy_power"),
+            ("[score]\n\nacuracy_power = 2", "line 3: unknown field `acuracy_power`"),
             ("[novelty]\nnearest = 0", "novelty.nearest"),
             ("[score]\nnovelty_saturation = 2.0", "score.novelty_saturation"),
             ("[encoder]\nprecision = \"f8\"", "f8"),

@@ -1,5 +1,6 @@
 //! The one error type. Every variant names the place and, where there is one, the remedy.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// The result of everything fallible in this crate.
@@ -109,7 +110,7 @@ impl Error {
     /// What the user can do about it, where anything can be said.
     pub fn remedy(&self) -> Option<&str> {
         match self {
-            Self::Io { .. } => None,
+            Self::Io { source, .. } => operating_system(source.kind()),
             Self::Tensor { .. } => Some(
                 "the file is damaged or is not the model that config.json describes: fetch it again, or name another folder",
             ),
@@ -120,5 +121,18 @@ impl Error {
             | Self::Device { remedy, .. }
             | Self::Usage { remedy, .. } => (!remedy.is_empty()).then_some(remedy.as_str()),
         }
+    }
+}
+
+/// What to do about a refusal of the operating system, for those that users meet.
+fn operating_system(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::NotFound => Some("check the path: nothing is there"),
+        ErrorKind::IsADirectory => Some("it is a folder: name a file"),
+        ErrorKind::NotADirectory => Some("it is a file, or lies under one: name a folder"),
+        ErrorKind::PermissionDenied => Some("ask for the right to use it, or name another place"),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some("make room, or name another place"),
+        ErrorKind::InvalidData => Some("the file is not text, or is damaged"),
+        _ => None,
     }
 }

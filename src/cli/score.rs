@@ -56,6 +56,8 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     if args.loss.is_some() {
         config.loss.kind = LossKind::Embedding;
     }
+    // Whatever can be refused is refused before a model is fetched and hours are spent.
+    pipeline::check_folder(&args.out)?;
     let options = Options { skip_bad: args.skip_bad };
     let sources = |paths: &[PathBuf]| paths.iter().map(Source::path).collect::<Vec<_>>();
     let (round, mut skipped) = Round::read(sources(&args.rounds), sources(&args.references), options)?;
@@ -73,7 +75,21 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     }
     let state = args.epoch.as_deref().map(State::read).transpose()?;
     let metagraph = args.metagraph.as_deref().map(State::read).transpose()?;
+    if let (Some(path), Some(state)) = (&args.metagraph, &metagraph)
+        && state.hotkeys.is_empty()
+    {
+        return Err(Error::File {
+            file: path.display().to_string(),
+            field: "hotkeys".into(),
+            problem: "there are none to find uids by".into(),
+            remedy: "give the state its `hotkeys`, or leave out --metagraph to take the rows' uids".into(),
+        });
+    }
     let subnet = metagraph.as_ref().or(state.as_ref()).filter(|state| !state.hotkeys.is_empty());
+    if let (Some(state), Some(validator)) = (&state, &args.validator) {
+        pipeline::validator(state, validator)?;
+    }
+    pipeline::references(&round)?;
 
     let device = args.device.open(console)?;
     let embedder = args.model.load(&config, &device, console)?;

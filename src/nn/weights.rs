@@ -51,11 +51,9 @@ impl Weights {
         // Checks that the tensors follow each other without gap or overlap and have the sizes that their shapes call for.
         let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| refuse(error.to_string()))?;
         let data = 8 + size;
-        if data + metadata.data_len() as u64 != length {
-            return Err(refuse(format!(
-                "its tensors end at byte {}, and the file at byte {length}",
-                data + metadata.data_len() as u64
-            )));
+        let end = data.saturating_add(metadata.data_len() as u64);
+        if end != length {
+            return Err(refuse(format!("its tensors end at byte {end}, and the file at byte {length}")));
         }
         Ok(Self { name, file, data, metadata, prefix: String::new() })
     }
@@ -96,16 +94,18 @@ impl Weights {
     }
 
     /// Reads a linear layer's `[outputs][inputs]` matrix as `[inputs][outputs]`, into columns `[at, at + outputs)` of
-    /// `into`, whose rows are `pitch` long.
+    /// `into`, whose rows are `pitch` long. `into` takes its size once the tensor is there: a config's sizes alone cost no
+    /// memory.
     pub(crate) fn read_transposed(
         &mut self,
         tensor: &str,
         [outputs, inputs]: [usize; 2],
-        into: &mut [f32],
+        into: &mut Vec<f32>,
         pitch: usize,
         at: usize,
     ) -> Result<()> {
         let values = self.read(tensor, &[outputs, inputs])?;
+        into.resize(inputs * pitch, 0.0);
         for (output, row) in values.chunks_exact(inputs).enumerate() {
             for (input, value) in row.iter().enumerate() {
                 into[input * pitch + at + output] = *value;

@@ -15,6 +15,19 @@ pub struct EpochResult {
     pub chain: Epoch,
 }
 
+/// The uid of a validator who is named by hotkey or uid.
+///
+/// # Errors
+/// [`Error::Usage`] if it is not in the subnet.
+pub fn validator(state: &State, name: &str) -> Result<usize> {
+    let by_hotkey = state.hotkeys.iter().position(|hotkey| hotkey == name);
+    by_hotkey.or_else(|| name.parse().ok()).filter(|uid| *uid < state.n()).ok_or_else(|| Error::Usage {
+        argument: "--validator".into(),
+        problem: format!("{name:?} is neither a hotkey nor a uid of the subnet's {} neurons", state.n()),
+        remedy: "name the validator whose row this is by its uid or hotkey".into(),
+    })
+}
+
 /// Puts the round's weight row in the place of `validator`'s (a uid or a hotkey), as if submitted in the state's block,
 /// and computes the epoch.
 ///
@@ -26,20 +39,14 @@ pub fn epoch(state: &State, validator: &str, outcome: &Outcome) -> Result<EpochR
         problem,
         remedy: remedy.into(),
     };
-    let by_hotkey = state.hotkeys.iter().position(|hotkey| hotkey == validator);
-    let uid = by_hotkey.or_else(|| validator.parse().ok()).filter(|uid| *uid < state.n());
-    let Some(uid) = uid else {
-        let problem = format!("{validator:?} is neither a hotkey nor a uid of the subnet's {} neurons", state.n());
-        return Err(refuse("--validator", problem, "name the validator whose row this is by its uid or hotkey"));
-    };
-
+    let uid = self::validator(state, validator)?;
     let row = outcome.chain_row();
-    let known = outcome.miners.iter().any(|miner| miner.uid.is_some());
-    if let Some((beyond, _)) = row.iter().find(|(uid, _)| usize::from(*uid) >= state.n()) {
+    let uids = || outcome.miners.iter().filter_map(|miner| miner.uid);
+    if let Some(beyond) = uids().find(|uid| usize::from(uid.0) >= state.n()) {
         let problem = format!("uid {beyond} of the round is not among the subnet's {} neurons", state.n());
         return Err(refuse("--epoch", problem, "give the state of the subnet that the round is of"));
     }
-    if !known {
+    if uids().next().is_none() {
         let problem = "no scored miner is in the subnet".into();
         return Err(refuse("--epoch", problem, "give the rows a `uid`, or the state its `hotkeys`"));
     }

@@ -112,7 +112,7 @@ pub fn write(
     config: &Config,
     epoch: Option<&impl Serialize>,
 ) -> Result<()> {
-    refuse_foreign(folder)?;
+    check_folder(folder)?;
     let parent = match folder.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -192,8 +192,19 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
 }
 
-/// Only a folder that is missing, empty or an earlier result may be replaced.
-fn refuse_foreign(folder: &Path) -> Result<()> {
+/// Checks that results may be written to `folder`: it is missing, empty, or an earlier result. Whoever scores for long
+/// asks before, not only when he writes.
+///
+/// # Errors
+/// [`Error::Usage`] if it holds files of somebody else or cannot be replaced; [`Error::Io`] if it cannot be looked at.
+pub fn check_folder(folder: &Path) -> Result<()> {
+    if folder.file_name().is_none() {
+        return Err(Error::Usage {
+            argument: "--out".into(),
+            problem: format!("{} has no name of its own and cannot be replaced", folder.display()),
+            remedy: "name a new folder, or one that an earlier run wrote".into(),
+        });
+    }
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 pub use embedder::Embedder;
-pub use epoch::{EpochResult, epoch};
-pub use files::write;
+pub use epoch::{EpochResult, epoch, validator};
+pub use files::{check_folder, write};
 
 use crate::config::{Config, LossKind};
 use crate::data::{Round, Uid};
@@ -173,7 +173,10 @@ pub fn score(
 }
 
 /// The reference of every prompt, in order.
-fn references(round: &Round) -> Result<Vec<&str>> {
+///
+/// # Errors
+/// [`Error::Usage`] naming the first prompt that has none.
+pub fn references(round: &Round) -> Result<Vec<&str>> {
     round
         .prompts()
         .iter()

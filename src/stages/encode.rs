@@ -69,6 +69,9 @@ struct SentenceConfig {
     max_seq_length: Option<usize>,
 }
 
+/// The fewest tokens of a text: the special ones.
+const SHORTEST: usize = 2;
+
 /// An encoder with its weights on a device.
 #[derive(Debug)]
 pub struct Encoder {
@@ -473,8 +476,7 @@ impl Loader<'_> {
     /// Layers of the same sizes side by side, as one.
     fn linear(&mut self, names: &[&str], inputs: usize, outputs: usize) -> Result<Linear> {
         let pitch = names.len() * outputs;
-        let mut weight = vec![0.0; inputs * pitch];
-        let mut bias = Vec::with_capacity(pitch);
+        let (mut weight, mut bias) = (Vec::new(), Vec::new());
         for (index, name) in names.iter().enumerate() {
             let at = index * outputs;
             self.weights.read_transposed(&format!("{name}.weight"), [outputs, inputs], &mut weight, pitch, at)?;
@@ -508,17 +510,17 @@ impl Config {
         }
         // Far above every published model and far below what overflows.
         let sizes = [
-            ("vocab_size", self.vocab_size, 1 << 24),
-            ("hidden_size", self.hidden_size, 1 << 16),
-            ("num_hidden_layers", self.num_hidden_layers, 1 << 10),
-            ("num_attention_heads", self.num_attention_heads, 1 << 10),
-            ("intermediate_size", self.intermediate_size, 1 << 18),
-            ("max_position_embeddings", self.max_position_embeddings, 1 << 20),
-            ("type_vocab_size", self.type_vocab_size, 1 << 10),
+            ("vocab_size", self.vocab_size, 1, 1 << 24),
+            ("hidden_size", self.hidden_size, 1, 1 << 16),
+            ("num_hidden_layers", self.num_hidden_layers, 1, 1 << 10),
+            ("num_attention_heads", self.num_attention_heads, 1, 1 << 10),
+            ("intermediate_size", self.intermediate_size, 1, 1 << 18),
+            ("max_position_embeddings", self.max_position_embeddings, SHORTEST, 1 << 20),
+            ("type_vocab_size", self.type_vocab_size, 1, 1 << 10),
         ];
-        for (field, value, largest) in sizes {
-            if value == 0 || value > largest {
-                return Err(refuse(field, format!("{value} is not between 1 and {largest}")));
+        for (field, value, least, largest) in sizes {
+            if !(least..=largest).contains(&value) {
+                return Err(refuse(field, format!("{value} is not between {least} and {largest}")));
             }
         }
         let head = self.hidden_size / self.num_attention_heads;
@@ -557,17 +559,26 @@ impl Config {
     fn max_tokens(&self, folder: &Path, asked: Option<usize>) -> Result<usize> {
         let positions = self.max_position_embeddings;
         if let Some(asked) = asked {
-            if !(2..=positions).contains(&asked) {
+            if !(SHORTEST..=positions).contains(&asked) {
                 return Err(Error::Usage {
                     argument: "--max-tokens".into(),
-                    problem: format!("{asked} is not between 2 and the model's {positions} positions"),
+                    problem: format!("{asked} is not between {SHORTEST} and the model's {positions} positions"),
                     remedy: "leave it out to use the model's own limit".into(),
                 });
             }
             return Ok(asked);
         }
-        let said = read_json::<SentenceConfig>(&folder.join("sentence_bert_config.json"))?;
-        Ok(said.and_then(|config| config.max_seq_length).unwrap_or(positions).clamp(2, positions.max(2)))
+        let path = folder.join("sentence_bert_config.json");
+        let said = read_json::<SentenceConfig>(&path)?.and_then(|config| config.max_seq_length).unwrap_or(positions);
+        if said < SHORTEST {
+            return Err(Error::File {
+                file: path.display().to_string(),
+                field: "max_seq_length".into(),
+                problem: format!("{said} is too few: the special tokens alone are {SHORTEST}"),
+                remedy: "leave it out to use the model's positions, or override it with --max-tokens".into(),
+            });
+        }
+        Ok(said.min(positions))
     }
 }
 
@@ -599,10 +610,23 @@ fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>> {
     };
     serde_json::from_str(&text).map(Some).map_err(|error| Error::File {
         file: path.display().to_string(),
-        field: "JSON".into(),
+        field: key_before(&text, &error).unwrap_or("JSON").into(),
         problem: error.to_string(),
         remedy: "the file is damaged or belongs to another kind of model: name another folder".into(),
     })
+}
+
+/// The key whose value an error is about: the last one before the place where it was noticed. `None` for what is wrong
+/// with the syntax or the whole.
+fn key_before<'a>(text: &'a str, error: &serde_json::Error) -> Option<&'a str> {
+    if !error.is_data() {
+        return None;
+    }
+    let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    let read = text.get(..before + error.column())?;
+    let (keys, value) = read.rsplit_once("\":")?;
+    // Behind the closing brace it is the object that lacks something.
+    if value.trim_end().ends_with('}') { None } else { keys.rsplit_once('"').map(|(_, key)| key) }
 }
 
 #[cfg(test)]

@@ -1,0 +1,823 @@
+//! The command as a user runs it: files, streams, exit codes and everything that it says to a human.
+#![cfg(feature = "cli")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use common::package;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A folder to run in, with an empty model store: what a test leaves behind goes with it.
+struct Place {
+    folder: TempDir,
+}
+
+/// What came of a run.
+struct Run {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    fn json(&self, name: &str) -> Value {
+        serde_json::from_str(&self.read(name)).unwrap()
+    }
+
+    fn rows(&self, name: &str) -> Vec<Value> {
+        self.read(name).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// All names in the folder, hidden ones included.
+    fn names(&self) -> Vec<String> {
+        names(self.folder.path())
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tauscore"));
+        command.args(args).current_dir(self.folder.path());
+        command.env("TAUSCORE_HOME", self.path("home")).env("COLUMNS", "100").env_remove("TAUSCORE_HUB");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Run {
+        let output = self.command(args).output().unwrap();
+        Run {
+            code: output.status.code().unwrap(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// `score` with the tiny model on the CPU.
+    fn score(&self, args: &[&str]) -> Run {
+        let model = model();
+        self.run(&[&["score", "--model", &model, "--device", "cpu"], args].concat())
+    }
+
+    /// As [`Place::score`], where nothing may go wrong.
+    fn good_score(&self, args: &[&str]) -> Run {
+        let run = self.score(args);
+        assert_eq!(run.code, 0, "{args:?}: {}", run.err);
+        run
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn model() -> String {
+    package().join("datasets/models/f32-mean").display().to_string()
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+fn lines(rows: &[Value]) -> String {
+    rows.iter().map(|row| format!("{row}\n")).collect()
+}
+
+/// Three miners, three prompts; carol copies alice one block later and leaves the last prompt out.
+fn rows() -> Vec<Value> {
+    let row = |prompt: u32, miner: &str, uid: u16, block: u64, response: &str| {
+        json!({"prompt_id": format!("p{prompt}"), "prompt": format!("question {prompt}"), "miner": miner, "uid": uid,
+            "block": block, "response": response, "unknown": [1, {"a": null}]})
+    };
+    vec![
+        row(1, "carol", 4, 11, "the answer is seven"),
+        row(1, "alice", 2, 10, "the answer is seven"),
+        row(1, "bob", 3, 10, "a banana, I think"),
+        row(2, "bob", 3, 20, "four"),
+        row(2, "alice", 2, 21, "it must be twelve of them"),
+        row(2, "carol", 4, 22, "it must be twelve of them"),
+        row(3, "alice", 2, 30, "nobody knows"),
+        row(3, "bob", 3, 31, "x y z"),
+    ]
+}
+
+fn references() -> Vec<Value> {
+    (1..=4)
+        .map(|prompt| json!({"prompt_id": format!("p{prompt}"), "reference": format!("seven or {prompt}")}))
+        .collect()
+}
+
+/// A place with `round.jsonl` and `references.jsonl`.
+fn place() -> Place {
+    let place = Place::new();
+    place.write("round.jsonl", lines(&rows()));
+    place.write("references.jsonl", lines(&references()));
+    place
+}
+
+const ROUND: [&str; 3] = ["round.jsonl", "--references", "references.jsonl"];
+
+#[test]
+fn score_writes_what_it_documents() {
+    let place = place();
+    let run = place.good_score(&[&ROUND[..], &["--out", "out"]].concat());
+    assert_eq!(
+        names(&place.path("out")),
+        ["criteria.toml", "miners.json", "scores.jsonl", "weights.json"],
+        "the files"
+    );
+    assert_eq!(place.names(), ["out", "references.jsonl", "round.jsonl"], "and nothing beside them");
+    assert!(run.err.contains("device: CPU"), "it says where it runs: {}", run.err);
+    assert!(run.err.contains("1 references are to prompts that nobody answered"), "p4: {}", run.err);
+
+    let scores = place.rows("out/scores.jsonl");
+    assert_eq!(scores.len(), rows().len(), "one row a response");
+    for (row, given) in scores.iter().zip(rows()) {
+        let documented = [
+            "accuracy",
+            "chars",
+            "loss",
+            "miner",
+            "nearest",
+            "novelty",
+            "prompt_id",
+            "score",
+            "score_u16",
+            "tokens",
+            "truncated",
+        ];
+        assert_eq!(keys(row), documented, "the fields of a score");
+        assert_eq!((&row["prompt_id"], &row["miner"]), (&given["prompt_id"], &given["miner"]), "input order is kept");
+        assert_eq!(row["chars"], given["response"].as_str().unwrap().chars().count(), "characters");
+        assert_eq!(row["truncated"], false, "nothing is longer than 48 tokens");
+        assert!(row["tokens"].as_u64().unwrap() >= 3, "[CLS], a token, [SEP]: {row}");
+        let first = ["alice", "bob", "alice"][given["prompt_id"].as_str().unwrap()[1..].parse::<usize>().unwrap() - 1];
+        let first =
+            row["prompt_id"] == "p2" && row["miner"] == "bob" || row["prompt_id"] != "p2" && row["miner"] == first;
+        assert_eq!(row["nearest"].is_null(), first, "who came first has nobody before him: {row}");
+        if first {
+            assert_eq!(row["novelty"], 1.0, "nothing before: {row}");
+        } else {
+            assert_eq!(keys(&row["nearest"]), ["miner", "prompt_id", "similarity"], "the fields of a neighbour");
+            assert_eq!(row["nearest"]["prompt_id"], row["prompt_id"], "without history only the same prompt counts");
+        }
+    }
+    for copy in [0, 5] {
+        let near = &scores[copy]["nearest"];
+        assert_eq!(near["miner"], "alice", "carol copies alice: {near}");
+        assert!(near["similarity"].as_f64().unwrap() > 0.999_99, "byte for byte: {near}");
+        assert!(scores[copy]["novelty"].as_f64().unwrap() < 1e-5, "a copy is not novel");
+    }
+
+    let miners = place.json("out/miners.json");
+    let documented = ["accuracy", "miner", "novelty", "prompts", "score", "uid", "weight", "weight_u16"];
+    for miner in miners.as_array().unwrap() {
+        assert_eq!(keys(miner), documented, "the fields of a miner");
+    }
+    let by_name: BTreeMap<&str, &Value> =
+        miners.as_array().unwrap().iter().map(|miner| (miner["miner"].as_str().unwrap(), miner)).collect();
+    assert_eq!(by_name["carol"]["prompts"], 2, "carol left one out");
+    assert_eq!(by_name["carol"]["uid"], 4, "the uid of the rows");
+    let best = &miners[0];
+    assert_eq!(best["weight_u16"], 65_535, "the best first, upscaled to the top");
+    assert_eq!(miners[2]["miner"], "carol", "the copycat last");
+    let total: f64 = by_name.values().map(|miner| miner["weight"].as_f64().unwrap()).sum();
+    assert!((total - 1.0).abs() < 1e-12, "weights are shares: {total}");
+
+    let weights = place.json("out/weights.json");
+    assert_eq!(keys(&weights), ["by_hotkey", "by_uid", "u16"], "the fields of the weights");
+    assert_eq!(weights["u16"]["uids"], json!([2, 3, 4]), "uids in order");
+    for (index, name) in ["alice", "bob", "carol"].into_iter().enumerate() {
+        let (miner, uid) = (by_name[name], (index + 2).to_string());
+        assert_eq!(weights["by_hotkey"][name], miner["weight"], "{name} by hotkey");
+        assert_eq!(weights["by_uid"][&uid], miner["weight"], "{name} by uid");
+        assert_eq!(weights["u16"]["values"][index], miner["weight_u16"], "{name} in the row");
+    }
+
+    // The criteria say by what was scored, and are criteria again.
+    let config = place.run(&["config", "--config", "out/criteria.toml", "--json"]);
+    let config: Value = serde_json::from_str(&config.out).unwrap();
+    assert_eq!(config["criteria"]["encoder"]["model"], model(), "the model of the command line");
+    assert!(run.out.contains(config["digest"].as_str().unwrap()), "the digest is told: {}", run.out);
+}
+
+#[test]
+fn score_sums_up_in_json() {
+    let place = place();
+    let run = place.good_score(&[&ROUND[..], &["--out", "out", "--json"]].concat());
+    let summary: Value = serde_json::from_str(&run.out).unwrap();
+    let documented =
+        ["criteria", "embedding_seconds", "epoch", "miners", "out", "prompts", "responses", "skipped", "tokens"];
+    assert_eq!(keys(&summary), documented, "the summary's fields");
+    let counts = ["responses", "prompts", "miners", "skipped", "epoch"].map(|key| summary[key].clone());
+    assert_eq!(counts, [json!(8), json!(3), json!(3), json!(0), Value::Null], "the counts");
+    assert_eq!(run.out.lines().count(), 1, "one line");
+    for line in run.err.lines() {
+        let event: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        assert!(event["event"].is_string(), "an event a line: {line}");
+    }
+    let stages = ["embedding", "novelty", "accuracy"];
+    for stage in stages {
+        assert!(run.err.contains(&format!("\"ended\",\"stage\":\"{stage}\"")), "{stage} ended: {}", run.err);
+    }
+}
+
+#[test]
+fn every_way_in_gives_the_same_scores() {
+    let place = place();
+    place.good_score(&[&ROUND[..], &["--out", "plain"]].concat());
+    let right = place.read("plain/scores.jsonl");
+    let check = |what: &str, out: &str| assert_eq!(place.read(&format!("{out}/scores.jsonl")), right, "{what}");
+
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(lines(&rows()).as_bytes()).unwrap();
+    place.write("round.jsonl.gz", packed.finish().unwrap());
+    place.good_score(&["round.jsonl.gz", "--references", "references.jsonl", "--out", "gzip"]);
+    check("gzip", "gzip");
+
+    let aliases: String = lines(&rows()).replace("\"miner\"", "\"hotkey\"").replace("\"prompt_id\"", "\"task_id\"");
+    place.write("aliases.jsonl", aliases);
+    place.write("answers.jsonl", lines(&references()).replace("\"reference\"", "\"response\""));
+    place.good_score(&["aliases.jsonl", "--references", "answers.jsonl", "--out", "aliases"]);
+    check("hotkey, task_id, and response in a reference row", "aliases");
+
+    let mut inline = rows();
+    for row in &mut inline {
+        row["reference"] = format!("seven or {}", &row["prompt_id"].as_str().unwrap()[1..]).into();
+    }
+    place.write("inline.jsonl", lines(&inline));
+    place.good_score(&["inline.jsonl", "--out", "inline"]);
+    check("references in the rows", "inline");
+
+    place.write("windows.jsonl", format!("\u{feff}{}", lines(&rows()).replace('\n', "\r\n\r\n")));
+    place.good_score(&["windows.jsonl", "--references", "references.jsonl", "--out", "windows"]);
+    check("a byte order mark, Windows line ends and blank lines", "windows");
+
+    place.write("part1.jsonl", lines(&rows()[..3]));
+    place.write("part2.jsonl", lines(&rows()[3..]));
+    place.good_score(&["part1.jsonl", "part2.jsonl", "--references", "references.jsonl", "--out", "parts"]);
+    check("two files", "parts");
+
+    let model = model();
+    let args =
+        ["score", "-", "--references", "references.jsonl", "--model", &model, "--device", "cpu", "--out", "stdin"];
+    let mut child = place.command(&args).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(lines(&rows()).as_bytes()).unwrap();
+    assert!(child.wait_with_output().unwrap().status.success(), "from standard input");
+    check("standard input", "stdin");
+}
+
+/// What is wrong, and a file that has it.
+fn bad_rounds() -> Vec<(&'static str, String)> {
+    let good = r#"{"prompt_id":"p","miner":"a","response":"r","reference":"x"}"#;
+    let second = |row: &str| format!("{good}\n{row}\n");
+    vec![
+        ("not JSON", second("prompt_id: p")),
+        ("cut off", second(r#"{"prompt_id":"p","miner":"b""#)),
+        ("a list around the rows", format!("[{good}]\n")),
+        ("no prompt_id", second(r#"{"miner":"b","response":"r"}"#)),
+        ("no miner", second(r#"{"prompt_id":"p","response":"r"}"#)),
+        ("no response", second(r#"{"prompt_id":"p","miner":"b"}"#)),
+        ("an empty miner", second(r#"{"prompt_id":"p","miner":"","response":"r"}"#)),
+        ("a response that is a number", second(r#"{"prompt_id":"p","miner":"b","response":7}"#)),
+        ("a uid that is too large", second(r#"{"prompt_id":"p","miner":"b","response":"r","uid":65536}"#)),
+        ("a block with a fraction", second(r#"{"prompt_id":"p","miner":"b","response":"r","block":1.5}"#)),
+        ("a block in one row only", second(r#"{"prompt_id":"p","miner":"b","response":"r","block":1}"#)),
+        ("the same miner twice", second(r#"{"prompt_id":"p","miner":"a","response":"other"}"#)),
+        ("another reference", second(r#"{"prompt_id":"p","miner":"b","response":"r","reference":"y"}"#)),
+        ("NaN", second(r#"{"prompt_id":"p","miner":"b","response":"r","embedding":[NaN]}"#)),
+        ("an embedding of zeros", second(r#"{"prompt_id":"p","miner":"b","response":"r","embedding":[0,0]}"#)),
+        ("an alias that contradicts", second(r#"{"prompt_id":"p","miner":"b","hotkey":"c","response":"r"}"#)),
+        ("a key twice", second(r#"{"prompt_id":"p","miner":"b","miner":"b","response":"r"}"#)),
+        ("no row", "\n\n".to_owned()),
+    ]
+}
+
+#[test]
+fn a_bad_row_is_one_line_with_place_and_remedy() {
+    let place = Place::new();
+    let mut said = String::new();
+    for (what, text) in bad_rounds() {
+        place.write("bad.jsonl", text);
+        let run = place.score(&["bad.jsonl", "--out", "out"]);
+        assert_eq!((run.code, run.out.as_str()), (2, ""), "{what}: {}", run.err);
+        let told: Vec<&str> = run.err.lines().collect();
+        assert_eq!(told.len(), 2, "{what}: one line and its help: {}", run.err);
+        assert!(told[0].starts_with("error: bad.jsonl:"), "{what}: the file is named: {}", told[0]);
+        assert!(told[1].starts_with("  help: "), "{what}: a remedy: {}", told[1]);
+        assert_eq!(place.names(), ["bad.jsonl"], "{what}: nothing is written");
+        said.push_str(&format!("# {what}\n{}", run.err));
+    }
+    insta::assert_snapshot!("bad_rows", said);
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_told_with_a_remedy() {
+    let place = place();
+    place.write("no_reference.jsonl", "{\"prompt_id\":\"p\",\"miner\":\"a\",\"response\":\"r\"}\n");
+    place.write("unknown_key.toml", "[score]\n\nacuracy_power = 2\n");
+    place.write("bad_value.toml", "[novelty]\nnearest = 99\n");
+    place.write("tokens.toml", "[encoder]\nmax_tokens = 1\n");
+    place.write("not_gzip.jsonl.gz", lines(&rows()));
+    let vector = |length: usize| {
+        json!({"prompt_id": "p", "miner": "a", "response": "r", "reference": "x",
+        "embedding": vec![1; length]})
+    };
+    place.write("vectors.jsonl", lines(&[vector(3)]));
+    place.write("state.json", "{\"n\": 1}");
+    fs::create_dir(place.path("folder")).unwrap();
+    let model = model();
+    let cases: &[&[&str]] = &[
+        &["score", "missing.jsonl", "--out", "out"],
+        &["score", "folder", "--out", "out"],
+        &["score", "not_gzip.jsonl.gz", "--out", "out"],
+        &["score", "-", "-", "--out", "out"],
+        &["score", "round.jsonl", "--references", "missing.jsonl", "--out", "out"],
+        &["score", "round.jsonl", "--config", "unknown_key.toml", "--out", "out"],
+        &["score", "round.jsonl", "--config", "bad_value.toml", "--out", "out"],
+        &["score", "round.jsonl", "--config", "missing.toml", "--out", "out"],
+        &["score", "no_reference.jsonl", "--model", &model, "--device", "cpu", "-q", "--out", "out"],
+        &["score", "vectors.jsonl", "--model", &model, "--device", "cpu", "-q", "--out", "out"],
+        &["score", "round.jsonl", "--metagraph", "missing.json", "--out", "out"],
+        &["score", "round.jsonl", "--metagraph", "state.json", "--out", "out"],
+        &["score", "round.jsonl", "--metagraph", "round.jsonl", "--out", "out"],
+        &["score", "round.jsonl", "--out", "round.jsonl"],
+        &["score", "round.jsonl", "--out", "round.jsonl/under/a/file"],
+        &["score", "round.jsonl", "--out", "."],
+        &["score", "round.jsonl", "--model", "nonsense", "--device", "cpu", "-q", "--out", "out"],
+        &["score", "round.jsonl", "--model", "folder", "--device", "cpu", "-q", "--out", "out"],
+        &["score", "round.jsonl", "--offline", "--device", "cpu", "-q", "--out", "out"],
+        &["embed", "missing.jsonl"],
+        &["embed", "round.jsonl", "--model", &model, "--device", "cpu", "-q"],
+        &["embed", "round.jsonl", "--model", &model, "--device", "cpu", "-q", "--max-tokens", "1"],
+        &["embed", "round.jsonl", "--model", &model, "--device", "cpu", "-q", "--max-tokens", "99999999999"],
+        &["epoch", "missing.json"],
+        &["epoch", "state.json"],
+        &["epoch", "round.jsonl"],
+        &["epoch", "folder"],
+        &["config", "--config", "folder"],
+        &["models", "verify"],
+        &["models", "verify", "nonsense"],
+        &["models", "fetch", "nonsense"],
+        &["models", "remove", "nonsense"],
+    ];
+    let before = place.names();
+    let mut said = String::new();
+    for args in cases {
+        let run = place.run(args);
+        let shown = args.join(" ").replace(&model, "MODEL");
+        assert_eq!((run.code, run.out.as_str()), (2, ""), "{shown}: {}", run.err);
+        let told: Vec<&str> = run.err.lines().collect();
+        assert_eq!(told.len(), 2, "{shown}: one line and its help: {}", run.err);
+        assert!(told[0].starts_with("error: ") && told[1].starts_with("  help: "), "{shown}: {}", run.err);
+        assert_eq!(place.names(), before, "{shown}: nothing is written");
+        let home = place.path("home").display().to_string();
+        said.push_str(&format!("$ tauscore {shown}\n{}", run.err.replace(&model, "MODEL").replace(&home, "HOME")));
+    }
+    insta::assert_snapshot!("mistakes", said);
+    let run = place.run(&["config", "--config", "unknown_key.toml", "--json"]);
+    let error: Value = serde_json::from_str(&run.err).unwrap();
+    assert_eq!((run.code, keys(&error)), (2, vec!["error", "help"]), "with --json the error is JSON: {error}");
+}
+
+#[test]
+fn usage_errors_are_claps_and_end_in_two() {
+    let place = place();
+    for args in [
+        &["score"][..],
+        &["score", "round.jsonl"],
+        &["score", "round.jsonl", "--out", "out", "--epoch", "state.json"],
+        &["score", "round.jsonl", "--out", "out", "--loss", "nonsense"],
+        &["--threads", "0", "config"],
+        &["config", "-q", "-v"],
+        &["nonsense"],
+        &["embed", "round.jsonl", "--precision", "f8"],
+        &["embed", "round.jsonl", "--max-tokens", "-1"],
+    ] {
+        let run = place.run(args);
+        assert_eq!((run.code, run.out.as_str()), (2, ""), "{args:?}: {}", run.err);
+        assert!(run.err.starts_with("error: "), "{args:?}: {}", run.err);
+    }
+    let run = place.run(&[]);
+    assert_eq!((run.code, run.err.contains("Usage: tauscore")), (2, true), "no command: its usage");
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let place = Place::new();
+    let mut said = String::new();
+    for command in [
+        "",
+        "score",
+        "embed",
+        "demo",
+        "epoch",
+        "devices",
+        "doctor",
+        "bench",
+        "models",
+        "models fetch",
+        "models list",
+        "models verify",
+        "models remove",
+        "config",
+    ] {
+        let args: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
+        let run = place.run(&args);
+        assert_eq!((run.code, run.err.as_str()), (0, ""), "{command} --help");
+        said.push_str(&format!("$ tauscore {}\n{}\n", args.join(" "), run.out));
+    }
+    insta::assert_snapshot!("help", said);
+    let run = place.run(&["--version"]);
+    assert_eq!(run.out, format!("tauscore {}\n", env!("CARGO_PKG_VERSION")), "the version");
+}
+
+#[test]
+fn the_ranking_is_a_table() {
+    let place = place();
+    let run = place.good_score(&[&ROUND[..], &["--out", "out", "-q"]].concat());
+    assert_eq!(run.err, "", "-q says nothing on standard error");
+    let digest = run.out.lines().find(|line| line.starts_with("criteria ")).unwrap();
+    // The digest holds the model's path.
+    insta::assert_snapshot!("ranking", run.out.replace(digest, "criteria DIGEST"));
+}
+
+#[test]
+fn bad_rows_can_be_left_out() {
+    let place = place();
+    let mut text = lines(&rows());
+    text.insert_str(0, "{\"prompt_id\":\"p1\"}\nnonsense\n");
+    place.write("some_bad.jsonl", &text);
+    let args = ["some_bad.jsonl", "--references", "references.jsonl", "--skip-bad", "--out", "out"];
+    let run = place.score(&args);
+    assert_eq!(run.code, 1, "a finding: {}", run.err);
+    let listed: Vec<&str> = run.err.lines().filter(|line| line.starts_with("warning: left out: ")).collect();
+    assert_eq!(
+        listed,
+        [
+            "warning: left out: some_bad.jsonl:1: miner: is missing",
+            "warning: left out: some_bad.jsonl:2: row: is not a JSON object"
+        ],
+        "each is listed"
+    );
+    place.good_score(&[&ROUND[..], &["--out", "right"]].concat());
+    assert_eq!(place.read("out/scores.jsonl"), place.read("right/scores.jsonl"), "the good rows are scored as ever");
+    let run = place.score(&[&args[..], &["--json"]].concat());
+    let summary: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!((run.code, &summary["skipped"]), (1, &json!(2)), "counted in JSON");
+
+    place.write("all_bad.jsonl", "nonsense\n{}\n");
+    let run = place.score(&["all_bad.jsonl", "--skip-bad", "--out", "none"]);
+    assert_eq!(run.code, 2, "a round of which nothing is left cannot be scored");
+    assert!(run.err.contains("all_bad.jsonl: rows: all 2 are bad") && !place.path("none").exists(), "{}", run.err);
+}
+
+#[test]
+fn a_foreign_folder_is_refused_before_anything_else_and_left_alone() {
+    let place = place();
+    fs::create_dir(place.path("mine")).unwrap();
+    place.write("mine/scores.jsonl", "precious");
+    place.write("mine/thesis.txt", "precious");
+    // The model is not there: whoever looks at the folder only at the end would complain of that.
+    let run = place.run(&["score", "round.jsonl", "--offline", "--device", "cpu", "--out", "mine"]);
+    assert_eq!(run.code, 2, "refused");
+    assert!(run.err.contains("--out: mine holds thesis.txt, which is not tauscore's"), "{}", run.err);
+    assert_eq!(names(&place.path("mine")), ["scores.jsonl", "thesis.txt"], "the files are there");
+    assert_eq!(place.read("mine/scores.jsonl"), "precious", "and untouched");
+    assert_eq!(place.names(), ["mine", "references.jsonl", "round.jsonl"], "nothing beside it");
+}
+
+#[test]
+fn a_second_run_replaces_the_first() {
+    let place = place();
+    let state = state();
+    place.write("state.json", state.to_string());
+    let first = [&ROUND[..], &["--out", "a/b/out", "--epoch", "state.json", "--validator", "0"]].concat();
+    place.good_score(&first);
+    assert!(place.path("a/b/out/epoch.json").exists(), "an epoch was asked for");
+    place.write("one.jsonl", lines(&rows()[..2]));
+    place.good_score(&["one.jsonl", "--references", "references.jsonl", "--out", "a/b/out/"]);
+    assert_eq!(names(&place.path("a/b/out")).len(), 4, "the earlier epoch is gone with the earlier result");
+    assert_eq!(place.rows("a/b/out/scores.jsonl").len(), 2, "the second result");
+    assert_eq!(names(&place.path("a/b")), ["out"], "nothing beside it");
+    fs::create_dir(place.path("empty")).unwrap();
+    place.good_score(&[&ROUND[..], &["--out", "empty"]].concat());
+    assert_eq!(names(&place.path("empty")).len(), 4, "an empty folder is taken");
+}
+
+/// A subnet of two validators and the three miners.
+fn state() -> Value {
+    json!({
+        "n": 5, "netuid": 7, "hotkeys": ["large", "small", "alice", "bob", "carol"],
+        "block": 1000, "rao_emission": 1_000_000_000, "stake": [600, 400, 0, 0, 0],
+        "validator_permit": [1, 1, 0, 0, 0], "last_update": [900, 990, 0, 0, 0],
+        "block_at_registration": [0, 0, 0, 0, 0],
+        "weights": {"i": [0, 1, 1], "j": [4, 2, 3], "w": [65535, 65535, 65535]}
+    })
+}
+
+#[test]
+fn the_epoch_is_run_with_the_rounds_row_in_the_validators_place() {
+    let place = place();
+    place.write("state.json", state().to_string());
+    let args = [&ROUND[..], &["--out", "out", "--epoch", "state.json", "--validator", "large"]].concat();
+    let run = place.good_score(&args);
+    assert!(run.out.contains("validator trust"), "the epoch is shown: {}", run.out);
+    assert!(run.out.contains("criteria.toml, epoch.json"), "the file is named: {}", run.out);
+    let epoch = place.json("out/epoch.json");
+    assert_eq!(epoch["validator"], 0, "large is uid 0");
+
+    // By hand: the row in the state, submitted in the state's block.
+    let weights = place.json("out/weights.json");
+    let mut state = state();
+    let values: Vec<Value> = weights["u16"]["values"].as_array().unwrap().clone();
+    state["weights"] = json!({"i": [0, 0, 0, 1, 1], "j": [2, 3, 4, 2, 3],
+        "w": [values[0], values[1], values[2], 65535, 65535]});
+    state["last_update"][0] = json!(1000);
+    place.write("by_hand.json", state.to_string());
+    let run = place.run(&["epoch", "by_hand.json"]);
+    let by_hand: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(epoch["chain"], by_hand["chain"], "as if the row had been submitted");
+    assert!(epoch["chain"]["incentive"][2].as_u64().unwrap() > 0, "alice earns");
+
+    place.good_score(&[&ROUND[..], &["--out", "by_uid", "--epoch", "state.json", "--validator", "0"]].concat());
+    assert_eq!(place.json("by_uid/epoch.json"), epoch, "by uid or by hotkey");
+    // Before any model is looked for.
+    for validator in ["nobody", "5", "-1", "99999999999999999999"] {
+        let validator = format!("--validator={validator}");
+        let run = place.run(&["score", "round.jsonl", "--offline", "--out", "no", "--epoch", "state.json", &validator]);
+        assert_eq!(run.code, 2, "{validator}");
+        assert!(run.err.starts_with("error: --validator: ") && run.err.lines().count() == 2, "{}", run.err);
+        assert!(!place.path("no").exists(), "{validator}: nothing is written");
+    }
+}
+
+#[test]
+fn the_metagraph_gives_uids_by_hotkey() {
+    let place = place();
+    let mut state = state();
+    state["hotkeys"] = json!(["large", "carol", "bob", "alice", "stranger"]);
+    place.write("state.json", state.to_string());
+    let mut changed = rows();
+    for row in &mut changed {
+        row.as_object_mut().unwrap().remove("uid");
+        if row["miner"] == "carol" {
+            row["miner"] = json!("unregistered");
+        }
+    }
+    place.write("round.jsonl", lines(&changed));
+    let run = place.good_score(&[&ROUND[..], &["--out", "out", "--metagraph", "state.json"]].concat());
+    let weights = place.json("out/weights.json");
+    assert_eq!(weights["u16"]["uids"], json!([2, 3]), "alice and bob, sorted");
+    assert_eq!(weights["by_uid"]["3"], weights["by_hotkey"]["alice"], "alice is uid 3 here");
+    let warned: Vec<&str> = run.err.lines().filter(|line| line.starts_with("warning: ")).collect();
+    assert_eq!(warned.len(), 1, "{}", run.err);
+    assert!(warned[0].contains("unregistered is not registered in the subnet"), "{}", warned[0]);
+    let miners = place.json("out/miners.json");
+    let lost = miners.as_array().unwrap().iter().find(|miner| miner["miner"] == "unregistered").unwrap();
+    assert!(lost.get("uid").is_none(), "no uid: {lost}");
+
+    // A uid that the rows say wrongly is overruled, and told.
+    place.write("round.jsonl", lines(&rows()));
+    let run = place.good_score(&[&ROUND[..], &["--out", "out", "--metagraph", "state.json"]].concat());
+    assert!(run.err.contains("alice has uid 3 in the subnet, not 2 as the rows say"), "{}", run.err);
+    assert_eq!(place.json("out/weights.json")["u16"]["uids"], json!([1, 2, 3]), "the subnet's uids");
+
+    // A state without hotkeys can give no uid: saying nothing would send weights to whatever uid the rows say.
+    state.as_object_mut().unwrap().remove("hotkeys");
+    place.write("state.json", state.to_string());
+    let run = place.score(&[&ROUND[..], &["--out", "none", "--metagraph", "state.json"]].concat());
+    assert_eq!(run.code, 2, "refused");
+    assert!(run.err.contains("state.json: hotkeys: "), "{}", run.err);
+}
+
+#[test]
+fn history_counts_as_answered_before() {
+    let place = place();
+    let earlier = [
+        json!({"prompt_id": "old", "miner": "stranger", "response": "nobody knows"}),
+        json!({"prompt_id": "old", "miner": "bob", "response": "a banana, I think"}),
+    ];
+    place.write("earlier.jsonl", lines(&earlier));
+    place.good_score(&[&ROUND[..], &["--out", "without"]].concat());
+    place.good_score(&[&ROUND[..], &["--out", "with", "--history", "earlier.jsonl"]].concat());
+    let (without, with) = (place.rows("without/scores.jsonl"), place.rows("with/scores.jsonl"));
+    let alice = &with[6];
+    assert_eq!(without[6]["novelty"], 1.0, "alone she is the first");
+    assert!(alice["novelty"].as_f64().unwrap() < 1e-5, "a stranger said it in an earlier round: {alice}");
+    let near = &alice["nearest"];
+    assert_eq!(
+        (&near["miner"], &near["prompt_id"], &near["history"]),
+        (&json!("stranger"), &json!("old"), &json!(true)),
+        "he is named"
+    );
+    let bob = &with[2];
+    assert!(bob["novelty"].as_f64().unwrap() > 0.5, "his own history does not count against bob: {bob}");
+}
+
+#[test]
+fn blank_answers_score_nothing_and_an_empty_row_is_told() {
+    let place = place();
+    let mut changed = rows();
+    changed[6]["response"] = json!(" \n\t");
+    place.write("round.jsonl", lines(&changed));
+    place.good_score(&[&ROUND[..], &["--out", "out"]].concat());
+    let row = &place.rows("out/scores.jsonl")[6];
+    assert_eq!(
+        (&row["score"], &row["score_u16"], &row["chars"]),
+        (&json!(0.0), &json!(0), &json!(3)),
+        "a blank answer"
+    );
+
+    for row in &mut changed {
+        row["response"] = json!("");
+    }
+    place.write("round.jsonl", lines(&changed));
+    let run = place.good_score(&[&ROUND[..], &["--out", "out"]].concat());
+    assert!(
+        run.err.contains("warning: every score is 0: the weight row is empty and must not be submitted"),
+        "{}",
+        run.err
+    );
+    assert_eq!(place.json("out/weights.json")["u16"]["values"], json!([0, 0, 0]), "nobody earns");
+}
+
+#[test]
+fn embed_gives_a_line_a_text() {
+    let place = Place::new();
+    let long = "seven ".repeat(60);
+    let texts = ["the answer is seven", "", &long, "ünïcödé 漢字 \u{1F600}", "the answer is seven"];
+    place.write("texts.jsonl", lines(&texts.map(|text| json!({"text": text, "other": 1}))));
+    let model = model();
+    let args = ["embed", "texts.jsonl", "--model", &model, "--device", "cpu", "--json"];
+    let run = place.run(&args);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let rows: Vec<Value> = run.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), texts.len(), "a line a text");
+    for (row, text) in rows.iter().zip(texts) {
+        assert_eq!(keys(row), ["embedding", "ids", "tokens", "truncated"], "the fields");
+        assert_eq!(row["truncated"], text == long, "{text:?} cut");
+        assert_eq!(row["ids"].as_array().unwrap().len() as u64, row["tokens"].as_u64().unwrap(), "{text:?} counted");
+        let embedding = common::floats(&row["embedding"]);
+        let length: f64 = embedding.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+        assert_eq!(embedding.len(), 96, "the model's width");
+        assert!((length - 1.0).abs() < 1e-5, "{text:?}: unit length, not {length}");
+    }
+    assert_eq!(rows[1]["tokens"], 2, "an empty text is [CLS] and [SEP]");
+    assert_eq!(rows[2]["tokens"], 48, "cut at the model's limit");
+    assert_eq!(rows[0], rows[4], "the same text, the same bits");
+    assert_ne!(rows[0], rows[1], "another text, another line");
+    let done: Value = serde_json::from_str(run.err.lines().last().unwrap()).unwrap();
+    assert_eq!(keys(&done), ["event", "seconds", "texts", "tokens"], "the last event");
+    let tokens: u64 = rows.iter().map(|row| row["tokens"].as_u64().unwrap()).sum();
+    assert_eq!(
+        (&done["event"], &done["texts"], &done["tokens"]),
+        (&json!("done"), &json!(5), &json!(tokens)),
+        "{done}"
+    );
+
+    let run = place.run(&[&args[..], &["--max-tokens", "4"]].concat());
+    let cut: Value = serde_json::from_str(run.out.lines().next().unwrap()).unwrap();
+    assert_eq!((&cut["tokens"], &cut["truncated"]), (&json!(4), &json!(true)), "cut where asked");
+
+    place.write("texts.jsonl", "{\"text\":\"a\"}\n{\"text\":5}\n{\"txt\":\"b\"}\n{\"text\":\"c\"}\n");
+    let run = place.run(&["embed", "texts.jsonl", "--model", &model, "--device", "cpu"]);
+    assert_eq!(run.code, 2, "a bad line ends it");
+    assert!(run.err.contains("error: texts.jsonl:2: text: is an integer, not a string"), "{}", run.err);
+    let run = place.run(&["embed", "texts.jsonl", "--model", &model, "--device", "cpu", "--skip-bad"]);
+    assert_eq!((run.code, run.out.lines().count()), (1, 2), "left out: {}", run.err);
+    assert!(run.err.contains("warning: left out: texts.jsonl:3: text: is missing"), "{}", run.err);
+    place.write("texts.jsonl", "");
+    let run = place.run(&["embed", "texts.jsonl", "--model", &model, "--device", "cpu"]);
+    assert_eq!((run.code, run.out.as_str()), (0, ""), "no text, no line: {}", run.err);
+}
+
+#[test]
+fn criteria_survive_being_printed() {
+    let place = Place::new();
+    let printed = place.run(&["config"]);
+    assert_eq!((printed.code, printed.err.as_str()), (0, ""), "printed");
+    place.write("criteria.toml", &printed.out);
+    let again = place.run(&["config", "--config", "criteria.toml"]);
+    assert_eq!(again.out, printed.out, "read back, it is the same, digest included");
+    insta::assert_snapshot!("criteria", printed.out);
+    place.write("criteria.toml", printed.out.replace("nearest = 1", "nearest = 3"));
+    let other = place.run(&["config", "--config", "criteria.toml", "--json"]);
+    let other: Value = serde_json::from_str(&other.out).unwrap();
+    assert_eq!(other["criteria"]["novelty"]["nearest"], 3, "a changed key");
+    assert!(!printed.out.contains(other["digest"].as_str().unwrap()), "another digest");
+    place.write("criteria.toml", "schema_version = 1\n[novelty]\nnearby = 3\n");
+    let refused = place.run(&["config", "--config", "criteria.toml"]);
+    assert!(refused.err.starts_with("error: criteria.toml: line 3: unknown field `nearby`"), "{}", refused.err);
+}
+
+#[test]
+fn devices_are_listed() {
+    let place = Place::new();
+    let run = place.run(&["devices", "--json"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let devices: Value = serde_json::from_str(&run.out).unwrap();
+    assert!(devices["cpu"]["threads"].as_u64().unwrap() > 0, "the CPU is always there: {devices}");
+    for adapter in devices["adapters"].as_array().unwrap() {
+        assert!(adapter["name"].is_string() && adapter["binding_bytes"].as_u64().unwrap() > 0, "{adapter}");
+    }
+    let run = place.run(&["--threads", "1", "devices"]);
+    assert!(run.out.contains("1 threads") && run.out.contains("--device auto takes "), "{}", run.out);
+    let run = place.run(&["embed", "-", "--model", &model(), "--device", "no such adapter"]);
+    assert_eq!(run.code, 2, "no such adapter");
+    assert!(run.err.contains("error: device no such adapter: ") && run.err.contains("\n  help: "), "{}", run.err);
+}
+
+#[test]
+fn the_doctor_finds_the_cpu_well() {
+    // Adapters are proved by tests/kernels.rs: walking them once more here would only cost minutes on software drivers.
+    let place = Place::new();
+    let run = place.run(&["doctor", "--device", "cpu", "--json"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let rows: Vec<Value> = run.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), tauscore::KERNELS.len(), "a row a kernel");
+    assert!(rows.iter().all(|row| row["kept"] == true && row["samples"].as_u64().unwrap() > 0), "{}", run.out);
+}
+
+#[test]
+fn an_empty_store_says_so() {
+    let place = Place::new();
+    let run = place.run(&["models", "list", "--json"]);
+    let list: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!((run.code, &list[0]["state"]), (0, &json!("missing")), "{list}");
+    assert!(!place.path("home").exists(), "looking creates nothing");
+    let run = place.run(&["models", "list"]);
+    let home = place.path("home").display().to_string();
+    insta::assert_snapshot!("models", run.out.replace(&home, "HOME"));
+    let run = place.run(&["models", "remove", "all-MiniLM-L6-v2"]);
+    assert_eq!((run.code, run.out.as_str()), (0, "all-MiniLM-L6-v2: was not there\n"), "nothing to remove");
+    // A model's folder with half of its files is not taken for a model.
+    fs::create_dir_all(place.path("home/models/all-MiniLM-L6-v2")).unwrap();
+    let run = place.run(&["models", "list"]);
+    assert!(run.out.contains("DAMAGED"), "{}", run.out);
+    let run = place.run(&["models", "verify"]);
+    assert!(run.code == 2 && run.err.contains("models fetch --force"), "{}", run.err);
+}
+
+#[test]
+fn recorded_epochs_are_checked() {
+    let place = Place::new();
+    let mut text = String::new();
+    let recorded = fs::File::open(package().join("datasets/yuma/tiny_agree_yuma2.json.gz")).unwrap();
+    flate2::read::GzDecoder::new(recorded).read_to_string(&mut text).unwrap();
+    place.write("recorded.json", &text);
+    let files = ["real_sn15_b4769998_yuma2", "la_steepness_-200", "sim_case05_yuma2"]
+        .map(|name| package().join(format!("datasets/yuma/{name}.json.gz")).display().to_string());
+    let run = place.run(&["epoch", "--check", "recorded.json", &files[0], &files[1], &files[2]]);
+    assert_eq!(run.code, 0, "as the chain has it: {}", run.err);
+    assert!(run.out.lines().last().unwrap().ends_with("mismatching 0"), "{}", run.out.lines().last().unwrap());
+
+    let mut value: Value = serde_json::from_str(&text).unwrap();
+    let incentive = value.pointer_mut("/epochs/0/chain/incentive").expect("recorded results");
+    let last = incentive.as_array_mut().unwrap().last_mut().unwrap();
+    *last = json!(last.as_u64().unwrap() ^ 1);
+    place.write("tampered.json", value.to_string());
+    let run = place.run(&["epoch", "--check", "tampered.json"]);
+    assert_eq!(run.code, 1, "one bit is found: {}", run.err);
+    assert!(run.out.contains("\"mismatches\":[\"chain.incentive["), "and named: {}", run.out);
+}
+
+#[test]
+fn whoever_reads_only_the_head_is_no_error() {
+    let place = Place::new();
+    let text = format!("{}\n", json!({"text": "the answer is seven"}));
+    place.write("texts.jsonl", text.repeat(3000));
+    let model = model();
+    let mut child =
+        place.command(&["embed", "texts.jsonl", "--model", &model, "--device", "cpu", "-q"]).spawn().unwrap();
+    let mut head = [0; 64];
+    let mut out = child.stdout.take().unwrap();
+    out.read_exact(&mut head).unwrap();
+    drop(out);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "a broken pipe is success");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "and nothing to tell");
+}
