@@ -1,6 +1,6 @@
 //! The command as a user runs it: files, streams, exit codes and everything that it says to a human.
 #![cfg(feature = "cli")]
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up must fail")]
 
 mod common;
 

@@ -1,5 +1,4 @@
 //! The device's doors: what does not fit is an error that says so, on the CPU and on every adapter, and never a panic.
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
 
 mod common;
 

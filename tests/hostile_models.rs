@@ -1,6 +1,6 @@
 //! Model folders that are damaged or lie: each is refused with an error that names file and tensor or field, without a
 //! panic and without taking memory for what a file only claims.
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up must fail")]
 
 mod common;
 

@@ -175,11 +175,13 @@ fn miner_row<'a>(outcome: &Outcome, miner: &'a ScoredMiner) -> MinerRow<'a> {
 }
 
 fn weights(outcome: &Outcome) -> Weights<'_> {
-    let (uids, values) = outcome.chain_row().into_iter().unzip();
-    let by_uid = outcome.miners.iter().filter_map(|miner| Some((miner.uid?.0, outcome.share(miner))));
+    let mut row: Vec<(u16, &ScoredMiner)> =
+        outcome.miners.iter().filter_map(|miner| Some((miner.uid?.0, miner))).collect();
+    row.sort_unstable_by_key(|(uid, _)| *uid);
+    let (uids, values) = row.iter().map(|(uid, miner)| (uid, miner.weight)).unzip();
     Weights {
         by_hotkey: outcome.miners.iter().map(|miner| (miner.miner.as_str(), outcome.share(miner))).collect(),
-        by_uid: by_uid.collect(),
+        by_uid: row.iter().map(|(uid, miner)| (*uid, outcome.share(miner))).collect(),
         u16: Pairs { uids, values },
     }
 }
