@@ -1,0 +1,431 @@
+//! Laws of a scored round, each against an oracle that shares nothing with the code: f64 for novelty, integers for what
+//! comes after the scores.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up must fail")]
+
+mod common;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+
+use common::{devices, model, package};
+use tauscore::config::Config;
+use tauscore::data::{Options, ReferenceRow, Round, Row, Source};
+use tauscore::device::Device;
+use tauscore::pipeline::{self, Embedder, Outcome, ScoredMiner, ScoredResponse};
+use tauscore::stages::score::Unanswered;
+
+const WIDTH: usize = 96;
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        Self(7)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+
+    /// In [-1, 1).
+    fn number(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for at in (1..items.len()).rev() {
+            let other = self.below(at + 1);
+            items.swap(at, other);
+        }
+    }
+}
+
+fn tiny(device: &Device) -> Embedder {
+    Embedder::load(device, &package().join("datasets/models/f32-mean"), None).unwrap()
+}
+
+fn round(rows: Vec<Row>) -> Round {
+    let ids: HashSet<String> = rows.iter().map(|row| row.prompt_id.clone()).collect();
+    let references = ids.into_iter().map(|prompt_id| ReferenceRow {
+        reference: format!("what is asked in {prompt_id}"),
+        prompt_id,
+        prompt: None,
+    });
+    Round::from_rows(rows, references, Options::default()).unwrap().0
+}
+
+fn score(embedder: &Embedder, round: &Round, history: &[Round], config: &Config) -> Outcome {
+    pipeline::score(embedder, round, history, None, config, &mut |_| {}).unwrap()
+}
+
+fn nearest(k: usize) -> Config {
+    let mut config = Config::default();
+    config.novelty.nearest = k;
+    config
+}
+
+/// Directions around a few centres, some of them the very same: near neighbours, ties and strangers.
+fn direction(random: &mut Random, centres: &[Vec<f32>], given: &[Vec<f32>]) -> Vec<f32> {
+    if !given.is_empty() && random.below(10) == 0 {
+        return given[random.below(given.len())].clone();
+    }
+    let spread = [0.05, 0.5, 2.0][random.below(3)];
+    let centre = &centres[random.below(centres.len())];
+    centre.iter().map(|x| x + spread * random.number()).collect()
+}
+
+/// One prompt that more miners answer than a block holds, others with a few; blocks with many ties; shuffled.
+fn embedded_rows(random: &mut Random, centres: &[Vec<f32>], prompts: &[(&str, usize)], first: usize) -> Vec<Row> {
+    let (mut rows, mut given) = (Vec::new(), Vec::new());
+    for (prompt, miners) in prompts {
+        for miner in 0..*miners {
+            let embedding = direction(random, centres, &given);
+            given.push(embedding.clone());
+            rows.push(Row {
+                prompt_id: (*prompt).to_owned(),
+                miner: format!("miner{:05}", first + miner * 7919 % 100_003),
+                response: format!("response {miner}"),
+                block: Some(random.below(60) as u64),
+                embedding: Some(embedding),
+                ..Row::default()
+            });
+        }
+    }
+    random.shuffle(&mut rows);
+    rows
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// All that a row may be compared with, and how similar it is, by the rules and nothing else.
+fn compared<'a>(rows: &'a [Row], history: &'a [Row], at: usize) -> Vec<(f64, &'a Row)> {
+    let row = &rows[at];
+    let arrival = |row: &Row| (row.block, row.miner.clone());
+    let before = rows
+        .iter()
+        .filter(|other| other.prompt_id == row.prompt_id && other.miner != row.miner && arrival(other) < arrival(row));
+    let bank = history.iter().filter(|other| other.miner != row.miner);
+    let of = |row: &'a Row| row.embedding.as_deref().unwrap();
+    before.chain(bank).map(|other| (cosine(of(row), of(other)), other)).collect()
+}
+
+fn novelty_equals_brute_force(device: &Device, ks: &[usize], tolerance: f64) {
+    let mut random = Random::new();
+    let centres: Vec<Vec<f32>> = (0..12).map(|_| (0..WIDTH).map(|_| random.number()).collect()).collect();
+    let rows = embedded_rows(&mut random, &centres, &[("small", 3), ("large", 1100), ("middle", 90), ("one", 1)], 0);
+    // Half of the history's miners answer in the round as well; it alone is more than one block.
+    let mut history = embedded_rows(&mut random, &centres, &[("old", 700), ("older", 400)], 0);
+    for (index, row) in history.iter_mut().enumerate() {
+        if index % 2 == 0 {
+            row.miner = format!("former_{index}");
+        }
+    }
+    let (early, late) = history.split_at(500);
+    let embedder = tiny(device);
+    let bank = [round(early.to_vec()), round(late.to_vec())];
+    for bank in [&bank[..], &[]] {
+        let history = if bank.is_empty() { &[][..] } else { &history[..] };
+        let mut right: Vec<Vec<(f64, &Row)>> = (0..rows.len()).map(|at| compared(&rows, history, at)).collect();
+        right.iter_mut().for_each(|list| list.sort_by(|a, b| b.0.total_cmp(&a.0)));
+        assert_eq!(right.iter().any(Vec::is_empty), bank.is_empty(), "without history somebody is the first");
+        for k in ks {
+            let outcome = score(&embedder, &round(rows.clone()), bank, &nearest(*k));
+            for ((row, list), found) in rows.iter().zip(&right).zip(&outcome.responses) {
+                let count = list.len().min(*k);
+                let mean = list[..count].iter().map(|(similarity, _)| similarity).sum::<f64>() / count.max(1) as f64;
+                let novelty = if count == 0 { 1.0 } else { (1.0 - mean).clamp(0.0, 1.0) };
+                let off = (f64::from(found.novelty) - novelty).abs();
+                let what = format!("k = {k}, {} rows of history, {} to {}", history.len(), row.miner, row.prompt_id);
+                assert!(off <= tolerance, "{what}: {} is off by {off:e} from {novelty}", found.novelty);
+                assert_eq!(found.nearest.is_none(), count == 0, "{what}: a neighbour where there is any");
+                let Some(near) = &found.nearest else { continue };
+                let off = (f64::from(near.similarity) - list[0].0).abs();
+                assert!(off <= tolerance, "{what}: the nearest is off by {off:e}");
+                let named = list
+                    .iter()
+                    .find(|(_, other)| other.miner == near.miner && other.prompt_id == near.prompt_id)
+                    .unwrap_or_else(|| panic!("{what}: {} may not be compared with", near.miner));
+                assert!(list[0].0 - named.0 <= 2.0 * tolerance, "{what}: {} is not the nearest", near.miner);
+                assert_eq!(near.history, named.1.prompt_id.starts_with("old"), "{what}: which round it is of");
+            }
+        }
+    }
+}
+
+#[test]
+fn novelty_is_that_of_brute_force_on_the_cpu() {
+    novelty_equals_brute_force(&Device::cpu(), &[1, 3, 16], 1e-6);
+}
+
+#[test]
+fn novelty_is_that_of_brute_force_on_every_adapter() {
+    for device in devices() {
+        novelty_equals_brute_force(&device, &[3], 2e-6);
+    }
+}
+
+/// Rows as a validator has them: texts, blocks, uids.
+fn text_rows(prompts: usize, miners: usize) -> Vec<Row> {
+    let words = ["seven", "twelve", "banana", "answer", "nobody", "knows", "the", "is", "maybe", "four"];
+    let mut random = Random::new();
+    let mut rows = Vec::new();
+    for prompt in 0..prompts {
+        for miner in 0..miners {
+            if random.below(6) == 0 {
+                continue;
+            }
+            let length = random.below(20);
+            let text: Vec<&str> = (0..length).map(|_| words[random.below(words.len())]).collect();
+            rows.push(Row {
+                prompt_id: format!("p{prompt}"),
+                miner: format!("m{miner}"),
+                response: text.join(" "),
+                uid: Some(100 + miner as u16),
+                block: Some((prompt * 10 + random.below(4)) as u64),
+                ..Row::default()
+            });
+        }
+    }
+    rows
+}
+
+fn by_miner(outcome: &Outcome) -> BTreeMap<String, ScoredMiner> {
+    outcome.miners.iter().map(|miner| (miner.miner.clone(), miner.clone())).collect()
+}
+
+fn by_pair<'a>(rows: &'a [Row], outcome: &'a Outcome) -> BTreeMap<(&'a str, &'a str), &'a ScoredResponse> {
+    rows.iter().zip(&outcome.responses).map(|(row, scored)| ((&*row.prompt_id, &*row.miner), scored)).collect()
+}
+
+#[test]
+fn the_order_of_rows_changes_nobodys_result() {
+    let embedder = tiny(&Device::cpu());
+    let rows = text_rows(40, 9);
+    let outcome = score(&embedder, &round(rows.clone()), &[], &nearest(2));
+    let mut random = Random::new();
+    for turn in 0..3 {
+        let mut shuffled = rows.clone();
+        random.shuffle(&mut shuffled);
+        let other = score(&embedder, &round(shuffled.clone()), &[], &nearest(2));
+        assert_eq!(by_pair(&shuffled, &other), by_pair(&rows, &outcome), "turn {turn}: every response, bit by bit");
+        for (name, miner) in by_miner(&outcome) {
+            let now = &by_miner(&other)[&name];
+            assert_eq!((now.tally, now.weight, now.uid), (miner.tally, miner.weight, miner.uid), "turn {turn}: {name}");
+            // Means over prompts are summed in another order.
+            assert!((now.novelty - miner.novelty).abs() < 1e-12, "turn {turn}: {name}'s novelty");
+        }
+    }
+}
+
+#[test]
+fn a_late_copy_costs_only_the_copycat() {
+    let embedder = tiny(&Device::cpu());
+    let rows: Vec<Row> = text_rows(20, 6).into_iter().filter(|row| !row.response.is_empty()).collect();
+    let alone = score(&embedder, &round(rows.clone()), &[], &Config::default());
+    // He stands first in the file, and his name comes before all others.
+    let copies = rows.iter().filter(|row| row.miner == "m3").map(|row| Row {
+        miner: "a copycat".into(),
+        block: row.block.map(|block| block + 1),
+        uid: None,
+        ..row.clone()
+    });
+    let with: Vec<Row> = copies.chain(rows.iter().cloned()).collect();
+    let outcome = score(&embedder, &round(with.clone()), &[], &Config::default());
+    let (before, after) = (by_pair(&rows, &alone), by_pair(&with, &outcome));
+    let mut copied = 0;
+    for ((prompt, miner), scored) in &after {
+        if *miner == "a copycat" {
+            copied += 1;
+            assert!(scored.novelty < 1e-6, "{prompt}: a copy is not novel: {}", scored.novelty);
+            assert_eq!(scored.score, 0, "{prompt}: and earns nothing");
+        } else if *miner == "m3" {
+            assert_eq!(*scored, before[&(*prompt, *miner)], "{prompt}: the original keeps everything");
+        }
+    }
+    assert!(copied > 10, "there is something to see");
+    assert_eq!(by_miner(&outcome)["m3"].tally, by_miner(&alone)["m3"].tally, "and what he earns");
+}
+
+/// Scores, tallies and weights from the accuracies and novelties of an outcome, in integers wherever they are integers.
+fn check_after_the_floats(rows: &[Row], outcome: &Outcome, config: &Config, prompts: u64) {
+    let shape = &config.score;
+    let (mut sums, mut answered) = (HashMap::<&str, u128>::new(), HashMap::<&str, u128>::new());
+    for (row, scored) in rows.iter().zip(&outcome.responses) {
+        assert!((0.0..=1.0).contains(&scored.accuracy) && (0.0..=1.0).contains(&scored.novelty), "{scored:?}");
+        assert_eq!(scored.accuracy, (1.0 - scored.loss).clamp(0.0, 1.0), "accuracy from loss");
+        let novelty = (f64::from(scored.novelty) / shape.novelty_saturation).min(1.0);
+        let product = f64::from(scored.accuracy).powf(shape.accuracy_power) * novelty.powf(shape.novelty_power);
+        let right = if row.response.trim().is_empty() { 0.0 } else { product * 65_535.0 };
+        let off = (f64::from(scored.score) - right).abs();
+        assert!(off <= 0.5 + 1e-6, "{} to {}: {} is not {right}", row.miner, row.prompt_id, scored.score);
+        *sums.entry(&row.miner).or_default() += u128::from(scored.score);
+        *answered.entry(&row.miner).or_default() += 1;
+    }
+    let over = |miner: &str| match shape.unanswered {
+        Unanswered::Zero => u128::from(prompts),
+        Unanswered::Skip => answered[miner],
+    };
+    let mean = |miner: &str| (sums[miner] << 32) / over(miner);
+    let best = outcome.miners.iter().map(|miner| mean(&miner.miner)).max().unwrap();
+    assert!(best > 0, "somebody earns");
+    for miner in &outcome.miners {
+        let name = miner.miner.as_str();
+        assert_eq!(u128::from(miner.tally.sum), sums[name], "{name}: sum of scores");
+        assert_eq!(u128::from(miner.tally.prompts), over(name), "{name}: prompts that count");
+        assert_eq!(miner.prompts as u128, answered[name], "{name}: prompts answered");
+        // 65535 * mean / best to the nearest integer; the chain's fixed point may round a half either way.
+        let exact = 65_535 * mean(name);
+        let off = (u128::from(miner.weight) * best).abs_diff(exact);
+        assert!(off * 2 <= best + (1 << 17), "{name}: weight {} for {}/{best}", miner.weight, mean(name));
+    }
+    assert!(outcome.miners.iter().any(|miner| miner.weight == 65_535), "the best gets all");
+}
+
+#[test]
+fn what_comes_after_accuracy_and_novelty_is_recomputed() {
+    let embedder = tiny(&Device::cpu());
+    let rows = text_rows(30, 8);
+    let of = round(rows.clone());
+    for unanswered in [Unanswered::Zero, Unanswered::Skip] {
+        for (accuracy_power, novelty_power, novelty_saturation) in
+            [(1.0, 1.0, 1.0), (2.0, 0.5, 0.25), (0.0, 1.0, 0.5), (3.0, 0.0, 1.0)]
+        {
+            let mut config = Config::default();
+            config.score.accuracy_power = accuracy_power;
+            config.score.novelty_power = novelty_power;
+            config.score.novelty_saturation = novelty_saturation;
+            config.score.unanswered = unanswered;
+            check_after_the_floats(&rows, &score(&embedder, &of, &[], &config), &config, 30);
+        }
+    }
+}
+
+#[test]
+fn an_unanswered_prompt_costs_or_does_not() {
+    let embedder = tiny(&Device::cpu());
+    let mut rows: Vec<Row> = text_rows(12, 5).into_iter().filter(|row| row.response.len() > 20).collect();
+    // One who answers a single prompt, and well: with the reference.
+    rows.push(Row {
+        prompt_id: rows[0].prompt_id.clone(),
+        miner: "rare".into(),
+        response: format!("what is asked in {}", rows[0].prompt_id),
+        block: Some(0),
+        ..Row::default()
+    });
+    let of = round(rows.clone());
+    let mut config = Config::default();
+    let zero = by_miner(&score(&embedder, &of, &[], &config));
+    config.score.unanswered = Unanswered::Skip;
+    let skip = by_miner(&score(&embedder, &of, &[], &config));
+    assert_eq!(zero["rare"].tally.sum, skip["rare"].tally.sum, "the same answer");
+    assert_eq!((zero["rare"].tally.prompts, skip["rare"].tally.prompts), (of.prompts().len() as u64, 1), "over what");
+    assert_eq!(skip["rare"].weight, 65_535, "the mean of one good answer is the best mean");
+    assert!(zero["rare"].weight < 65_535, "and a small one over all prompts");
+}
+
+/// Every `step`-th question of the demo's data, with its references.
+fn demo(step: usize, miner: impl Fn(&str) -> bool) -> (Vec<Row>, Round) {
+    let open = |name: &str| [Source::path(Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/gsm8k").join(name))];
+    let (all, _) = Round::read(open("round.jsonl"), open("references.jsonl"), Options::default()).unwrap();
+    let rows: Vec<Row> = all
+        .responses()
+        .iter()
+        .filter(|row| (row.prompt as usize).is_multiple_of(step))
+        .map(|row| {
+            let (prompt, of) = (all.prompt_of(row).unwrap(), all.miner_of(row).unwrap());
+            Row {
+                prompt_id: prompt.id.clone(),
+                reference: prompt.reference.clone(),
+                miner: of.hotkey.as_str().to_owned(),
+                response: row.text.clone(),
+                block: row.block,
+                ..Row::default()
+            }
+        })
+        .filter(|row| miner(&row.miner))
+        .collect();
+    let round = Round::from_rows(rows.clone(), [], Options::default()).unwrap().0;
+    (rows, round)
+}
+
+fn is_copycat(name: &str) -> bool {
+    name.starts_with("copycat")
+}
+
+#[test]
+fn copycats_end_last_and_originals_as_if_they_were_not_there() {
+    let Some(model) = model() else { return };
+    let embedder = Embedder::load(&Device::cpu(), &model, None).unwrap();
+    let ((rows, all), (honest_rows, honest)) = (demo(4, |_| true), demo(4, |name| !is_copycat(name)));
+    let with = score(&embedder, &all, &[], &Config::default());
+    let without = score(&embedder, &honest, &[], &Config::default());
+    let names = |outcome: &Outcome| outcome.ranking().iter().map(|miner| miner.miner.clone()).collect::<Vec<_>>();
+    let (ranking, honest_ranking) = (names(&with), names(&without));
+    assert_eq!(ranking[..4], honest_ranking[..], "the originals lead, in their own order");
+    assert!(ranking[4..].iter().all(|name| is_copycat(name)), "and the copycats follow: {ranking:?}");
+    let (scores, honest_scores) = (by_pair(&rows, &with), by_pair(&honest_rows, &without));
+    for (pair, scored) in honest_scores {
+        assert_eq!(scores[&pair], scored, "{pair:?} is scored as if there were no copycats");
+    }
+    let miners = by_miner(&with);
+    for (name, miner) in by_miner(&without) {
+        assert_eq!(miners[&name], miner, "{name} gets the same weight");
+    }
+    let lowest = miners.values().filter(|miner| !is_copycat(&miner.miner)).map(|miner| miner.weight).min().unwrap();
+    for miner in miners.values().filter(|miner| is_copycat(&miner.miner)) {
+        assert!(miner.weight < lowest / 2, "{}: {} against {lowest}", miner.miner, miner.weight);
+    }
+}
+
+fn equal_on(device: &Device, folder: &Path, of: &Round) {
+    let config = nearest(2);
+    let right = score(&Embedder::load(&Device::cpu(), folder, None).unwrap(), of, &[], &config);
+    let found = score(&Embedder::load(device, folder, None).unwrap(), of, &[], &config);
+    for (right, found) in right.responses.iter().zip(&found.responses) {
+        let pairs = [(right.novelty, found.novelty), (right.loss, found.loss), (right.accuracy, found.accuracy)];
+        for (right, found) in pairs {
+            assert!((right - found).abs() <= 1e-4, "{}: {found} is not {right}", device.name());
+        }
+        assert_eq!((found.tokens, found.chars), (right.tokens, right.chars), "{}", device.name());
+    }
+    for (right, found) in right.miners.iter().zip(&found.miners) {
+        let off = (right.score() - found.score()).abs();
+        assert!(off <= 1e-4, "{}: {} is off by {off:e}", device.name(), right.miner);
+    }
+}
+
+#[test]
+fn every_adapter_scores_as_the_cpu_does() {
+    let folder = package().join("datasets/models/f32-mean");
+    for device in devices() {
+        equal_on(&device, &folder, &demo(4, |_| true).1);
+        // The real model takes seconds a question on software adapters.
+        let step = if device.is_software() { 48 } else { 4 };
+        if let Some(model) = model() {
+            equal_on(&device, &model, &demo(step, |_| true).1);
+        }
+    }
+}
+
+#[test]
+fn a_round_without_rows_to_compare_is_wholly_novel() {
+    let rows: Vec<Row> = text_rows(5, 4).into_iter().filter(|row| row.miner == "m1").collect();
+    let outcome = score(&tiny(&Device::cpu()), &round(rows), &[], &nearest(16));
+    assert!(!outcome.responses.is_empty(), "there is something to see");
+    for scored in &outcome.responses {
+        assert_eq!((scored.novelty, &scored.nearest), (1.0, &None), "one miner alone copies nobody");
+    }
+    let miner = outcome.miners.first().expect("one miner");
+    assert_eq!(miner.novelty, 1.0, "his mean");
+}
