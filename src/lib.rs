@@ -17,7 +17,7 @@ pub mod stages;
 pub use error::{Error, Result};
 
 /// Every kernel of the engine. Tests, benches and `doctor` walk this table; adding a kernel is two files and one line.
-pub static KERNELS: [&device::Kernel; 10] = [
+pub static KERNELS: [&device::Kernel; 19] = [
     &device::ceiling::ARITHMETIC,
     &device::ceiling::COPY,
     &nn::embed::KERNEL,
@@ -28,4 +28,13 @@ pub static KERNELS: [&device::Kernel; 10] = [
     &nn::normalize::KERNEL,
     &stages::novelty::KERNEL,
     &stages::loss::KERNEL,
+    &stages::yuma::device::arithmetic::KERNEL,
+    &stages::yuma::device::rows::KERNEL,
+    &stages::yuma::device::consensus::KERNEL,
+    &stages::yuma::device::incentive::KERNEL,
+    &stages::yuma::device::order::KERNEL,
+    &stages::yuma::device::purchase::KERNEL,
+    &stages::yuma::device::average::KERNEL,
+    &stages::yuma::device::earnings::KERNEL,
+    &stages::yuma::device::emission::KERNEL,
 ];

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::stages::yuma::cases::{Case, Options};
+use crate::device::{Choice, Device};
+use crate::stages::yuma::cases::{Case, Options, Outcome};
 use crate::stages::yuma::{Epoch, Raw};
 use crate::{Error, Result};
 
@@ -25,6 +26,11 @@ pub struct EpochArgs {
     /// Compare with the results in the files and print a summary last; exit 1 if anything differs
     #[arg(long)]
     pub check: bool,
+
+    /// Compute on this device, epochs of the same number in one batch: auto, gpu, or part of an adapter's name (see `devices`).
+    /// Intermediate results are computed, and compared, only with --raw, on the CPU
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<Choice>,
 }
 
 /// What one epoch prints.
@@ -43,22 +49,30 @@ struct Line<'a> {
 pub fn run(args: &EpochArgs, out: &mut dyn Write) -> Result<u8> {
     let options = Options { raw: args.raw, check: args.check };
     let (mut checked, mut mismatching) = (0_usize, 0_usize);
-    for file in &args.files {
-        for case in Case::read(file)? {
-            for outcome in case.run(options) {
-                let outcome = outcome?;
-                if let Some(mismatches) = &outcome.mismatches {
-                    checked += 1;
-                    mismatching += usize::from(!mismatches.is_empty());
-                }
-                let line = Line {
-                    name: &case.name,
-                    epoch: outcome.index,
-                    chain: &outcome.epoch,
-                    raw: outcome.epoch.raw.as_deref(),
-                    mismatches: outcome.mismatches.as_deref().unwrap_or_default(),
-                };
-                write_line(out, &line)?;
+    let device = args.device.as_ref().map(Device::open).transpose()?.filter(|device| !device.is_cpu());
+    let mut print = |case: &Case, outcome: Outcome| {
+        if let Some(mismatches) = &outcome.mismatches {
+            checked += 1;
+            mismatching += usize::from(!mismatches.is_empty());
+        }
+        let line = Line {
+            name: &case.name,
+            epoch: outcome.index,
+            chain: &outcome.epoch,
+            raw: outcome.epoch.raw.as_deref(),
+            mismatches: outcome.mismatches.as_deref().unwrap_or_default(),
+        };
+        write_line(out, &line)
+    };
+    if let Some(device) = device {
+        let cases = args.files.iter().map(|file| Case::read(file)).collect::<Result<Vec<_>>>()?.concat();
+        for (case, outcomes) in cases.iter().zip(Case::run_on(&device, &cases, options)?) {
+            outcomes.into_iter().try_for_each(|outcome| print(case, outcome))?;
+        }
+    } else {
+        for file in &args.files {
+            for case in Case::read(file)? {
+                case.run(options).try_for_each(|outcome| print(&case, outcome?))?;
             }
         }
     }
@@ -95,7 +109,7 @@ mod tests {
 
     fn epoch(files: Vec<PathBuf>, raw: bool, check: bool) -> (Result<u8>, String) {
         let mut out = Vec::new();
-        let status = run(&EpochArgs { files, raw, check }, &mut out);
+        let status = run(&EpochArgs { files, raw, check, device: None }, &mut out);
         (status, String::from_utf8(out).expect("UTF-8"))
     }
 
@@ -109,6 +123,22 @@ mod tests {
         assert_eq!(first["name"], "tiny_agree_yuma2", "the case's name");
         assert!(first["raw"]["weights_norm"]["xsum"].is_string(), "raw as asked for");
         assert!(first.get("mismatches").is_none(), "nothing to tell");
+    }
+
+    #[test]
+    fn a_device_prints_the_same() {
+        let files = [dataset("tiny_agree_yuma2.json.gz"), dataset("la_unsorted_rows_bp65535_o1.json.gz")];
+        let cases = files.iter().map(|file| Case::read(file).expect("a recording")).collect::<Vec<_>>().concat();
+        let options = Options { raw: true, check: true };
+        let on_device = Case::run_on(&Device::cpu(), &cases, options).expect("the CPU does not fail");
+        for (case, outcomes) in cases.iter().zip(on_device) {
+            assert_eq!(outcomes.len(), case.len(), "every epoch");
+            for (found, right) in outcomes.into_iter().zip(case.run(options)) {
+                let right = right.expect("it runs");
+                assert_eq!(found.epoch, right.epoch, "{} epoch {}", case.name, right.index);
+                assert_eq!(found.mismatches, Some(vec![]), "{} epoch {}", case.name, right.index);
+            }
+        }
     }
 
     #[test]

@@ -5,9 +5,11 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::decode::{self, Flaw};
+use super::device::epochs;
 use super::epoch::Epoch;
 use super::state::{State, read_text};
 use crate::Result;
+use crate::device::Device;
 
 /// A subnet followed over one or more epochs.
 ///
@@ -160,22 +162,50 @@ impl Case {
     }
 
     fn step(&self, previous: &mut Option<State>, index: usize, listed: &Listed, options: Options) -> Result<Outcome> {
+        let mut state = self.inputs(previous.as_ref(), listed)?;
+        let compare_raw = options.check && listed.raw.is_some();
+        let epoch = if options.raw || compare_raw { Epoch::with_raw(&state) } else { Epoch::new(&state) };
+        state.advance(&epoch)?;
+        *previous = Some(state);
+        Ok(listed.outcome(index, epoch, options))
+    }
+
+    /// An epoch's inputs: what the file lists, over what the epoch before left.
+    fn inputs(&self, previous: Option<&State>, listed: &Listed) -> Result<State> {
         let inputs = match previous {
             Some(state) => state.overlaid(&listed.inputs),
             None => State::from_value(&listed.inputs, self.n),
         };
-        let mut state = inputs.map_err(|flaw| {
-            self.place.error(if listed.field.is_empty() { flaw } else { flaw.within(&listed.field) })
-        })?;
-        let compare_raw = options.check && listed.raw.is_some();
-        let mut epoch = if options.raw || compare_raw { Epoch::with_raw(&state) } else { Epoch::new(&state) };
-        state.advance(&epoch)?;
-        *previous = Some(state);
-        let mismatches = options.check.then(|| listed.mismatches(&epoch)).flatten();
-        if !options.raw {
-            epoch.raw = None;
+        inputs.map_err(|flaw| self.place.error(if listed.field.is_empty() { flaw } else { flaw.within(&listed.field) }))
+    }
+
+    /// Computes the epochs of many cases on a device, all of the same number in one batch: for each case its outcomes.
+    ///
+    /// A device gives what the chain stores. Intermediate results, where asked for, are computed on the host beside it, and are
+    /// compared only then.
+    pub fn run_on(device: &Device, cases: &[Self], options: Options) -> Result<Vec<Vec<Outcome>>> {
+        let mut previous: Vec<Option<State>> = vec![None; cases.len()];
+        let mut outcomes = vec![Vec::new(); cases.len()];
+        for index in 0..cases.iter().map(Self::len).max().unwrap_or(0) {
+            let listed: Vec<(usize, &Listed)> = cases
+                .iter()
+                .map(|case| case.epochs.get(index))
+                .enumerate()
+                .filter_map(|(c, l)| Some((c, l?)))
+                .collect();
+            let inputs = listed.iter().map(|&(case, listed)| cases[case].inputs(previous[case].as_ref(), listed));
+            let states = inputs.collect::<Result<Vec<State>>>()?;
+            let epochs = epochs(device, &states)?;
+            for ((&(case, listed), mut state), mut epoch) in listed.iter().zip(states).zip(epochs) {
+                if options.raw {
+                    epoch.raw = Epoch::with_raw(&state).raw;
+                }
+                state.advance(&epoch)?;
+                previous[case] = Some(state);
+                outcomes[case].push(listed.outcome(index, epoch, options));
+            }
         }
-        Ok(Outcome { index, epoch, mismatches })
+        Ok(outcomes)
     }
 }
 
@@ -192,9 +222,17 @@ impl Listed {
         self
     }
 
-    /// The fields in which an epoch differs; `None` where there is nothing to compare with.
+    fn outcome(&self, index: usize, mut epoch: Epoch, options: Options) -> Outcome {
+        let mismatches = options.check.then(|| self.mismatches(&epoch)).flatten();
+        if !options.raw {
+            epoch.raw = None;
+        }
+        Outcome { index, epoch, mismatches }
+    }
+
+    /// The fields in which an epoch differs; `None` where there is nothing to compare.
     fn mismatches(&self, epoch: &Epoch) -> Option<Vec<String>> {
-        if self.chain.is_none() && self.raw.is_none() {
+        if self.chain.is_none() && (self.raw.is_none() || epoch.raw.is_none()) {
             return None;
         }
         let mut found = Vec::new();

@@ -11,6 +11,18 @@ pub struct Vote {
     voter: u16,
 }
 
+impl Vote {
+    /// A vote where nobody votes twice.
+    pub(super) fn new(score: I32F32, stake: I32F32) -> Self {
+        Self { score, stake, voter: 0 }
+    }
+
+    /// What stands behind it.
+    pub(super) fn stake(&self) -> I32F32 {
+        self.stake
+    }
+}
+
 /// The consensus weight of every column: the stake-weighted median of what validators with active stake give it.
 ///
 /// The largest weight that more than `kappa` of the active stake supports, in 0 ..= 1: with `u = active_stake / SUM active_stake`,

@@ -107,10 +107,10 @@ struct Bonding {
 }
 
 /// Shares of the pot as a miner, as a validator and together.
-struct Shares {
-    server: Vec<I32F32>,
-    validator: Vec<I32F32>,
-    combined: Vec<I32F32>,
+pub(super) struct Shares {
+    pub server: Vec<I32F32>,
+    pub validator: Vec<I32F32>,
+    pub combined: Vec<I32F32>,
 }
 
 impl Epoch {
@@ -125,8 +125,19 @@ impl Epoch {
     }
 }
 
-/// The whole epoch.
-fn epoch(state: &State, keep_raw: bool) -> Epoch {
+/// What is known of every uid before its weights are looked at.
+pub(super) struct Standing<'a> {
+    pub last_update: Cow<'a, [u64]>,
+    pub block_at_registration: Cow<'a, [u64]>,
+    pub stake_norm: Vec<I32F32>,
+    pub active: Vec<bool>,
+    pub permit: Cow<'a, [bool]>,
+    pub new_permit: Vec<bool>,
+    pub active_stake: Vec<I32F32>,
+}
+
+/// Stake, permits and activity.
+pub(super) fn standing(state: &State) -> Standing<'_> {
     let (n, hyper) = (state.n(), &state.hyper);
     let last_update = padded(&state.last_update, n);
     let block_at_registration = padded(&state.block_at_registration, n);
@@ -138,7 +149,7 @@ fn epoch(state: &State, keep_raw: bool) -> Epoch {
 
     // Permits: the k largest stakes for the next epoch, last epoch's for this one, the owner always.
     let mut new_permit = stake::top_k(&stake_norm, hyper.max_allowed_validators.into());
-    let mut permit = Cow::Borrowed(&state.validator_permit);
+    let mut permit = Cow::Borrowed(state.validator_permit.as_slice());
     if let Some(owner) = hyper.owner_uid.map(usize::from) {
         new_permit[owner] = true;
         permit.to_mut()[owner] = true;
@@ -147,6 +158,14 @@ fn epoch(state: &State, keep_raw: bool) -> Epoch {
     // Active stake: s_i, normalised among those who are active and hold a permit.
     let active = stake::active(&last_update, hyper.activity_cutoff_blocks(), state.block);
     let active_stake = stake::active_stake(&stake_norm, &active, &permit);
+    Standing { last_update, block_at_registration, stake_norm, active, permit, new_permit, active_stake }
+}
+
+/// The whole epoch.
+fn epoch(state: &State, keep_raw: bool) -> Epoch {
+    let hyper = &state.hyper;
+    let Standing { last_update, block_at_registration, stake_norm, active, permit, new_permit, active_stake } =
+        standing(state);
 
     // Weights: w_ij, what counts of the submitted rows, in shares.
     let admission = Admission {
@@ -184,7 +203,7 @@ fn epoch(state: &State, keep_raw: bool) -> Epoch {
     let bonding = if hyper.yuma3 { market.yuma3() } else { market.yuma2() };
 
     // Emission: (I_j, D_j) / SUM (I + D), times the pot.
-    let shares = shares(&incentive, &bonding.dividends, &stake_norm, &active_stake);
+    let shares = shares(&incentive, &bonding.dividends, fallback(&stake_norm, &active_stake));
     let rao = |shares: &[I32F32]| shares.iter().map(|share| share.of_rao(state.rao_emission)).collect();
 
     let epoch = Epoch {
@@ -313,13 +332,16 @@ impl Market<'_> {
     }
 }
 
-/// Shares of the pot: incentive and dividends over the sum of both; where nobody earned anything, stake alone (§9).
-fn shares(incentive: &[I32F32], dividends: &[I32F32], stake: &[I32F32], active_stake: &[I32F32]) -> Shares {
+/// What the pot is shared by where nobody earned anything: stake, the active one where there is any (§9).
+pub(super) fn fallback<'a>(stake: &'a [I32F32], active_stake: &'a [I32F32]) -> &'a [I32F32] {
+    if active_stake.iter().sum::<I32F32>() == I32F32::ZERO { stake } else { active_stake }
+}
+
+/// Shares of the pot: incentive and dividends over the sum of both; where nobody earned anything, the fallback (§9).
+pub(super) fn shares(incentive: &[I32F32], dividends: &[I32F32], fallback: &[I32F32]) -> Shares {
     let mut combined: Vec<I32F32> = incentive.iter().zip(dividends).map(|(i, d)| i.saturating_add(*d)).collect();
     let sum: I32F32 = combined.iter().sum();
     if sum == I32F32::ZERO {
-        let nobody_active = active_stake.iter().sum::<I32F32>() == I32F32::ZERO;
-        let fallback = if nobody_active { stake } else { active_stake };
         return Shares { server: incentive.to_vec(), validator: fallback.to_vec(), combined: fallback.to_vec() };
     }
     let over_sum = |values: &[I32F32]| values.iter().map(|value| value.safe_div(sum)).collect();
@@ -339,7 +361,7 @@ fn padded(blocks: &[u64], n: usize) -> Cow<'_, [u64]> {
 }
 
 /// In 65535ths, truncated.
-fn proportions(values: &[I32F32]) -> Vec<u16> {
+pub(super) fn proportions(values: &[I32F32]) -> Vec<u16> {
     values.iter().map(|value| value.to_proportion()).collect()
 }
 

@@ -7,9 +7,9 @@ use crate::matrix::{Csr, Dense};
 /// How fast a bond moves, by how far the weight is from where it was and from consensus.
 #[derive(Clone, Copy, Debug)]
 pub struct LiquidAlpha {
-    low: I32F32,
-    high: I32F32,
-    slope: I32F32,
+    pub(super) low: I32F32,
+    pub(super) high: I32F32,
+    pub(super) slope: I32F32,
 }
 
 impl LiquidAlpha {
@@ -39,14 +39,19 @@ impl LiquidAlpha {
     }
 }
 
-/// The consensus that liquid alpha compares weights with, by mode: this epoch's or the stored one, as long as this epoch's.
-pub fn reference_consensus(hyper: &Hyperparameters, consensus: &[I32F32], stored: &[u16]) -> Vec<I32F32> {
+/// Whether liquid alpha compares weights with the stored consensus.
+pub(super) fn compares_with_stored(hyper: &Hyperparameters, stored: &[u16]) -> bool {
     let previous = match hyper.liquid_alpha_consensus_mode {
         ConsensusMode::Current => false,
         ConsensusMode::Previous => true,
         ConsensusMode::Auto => hyper.bonds_penalty == u16::MAX,
     };
-    if previous && !stored.is_empty() {
+    previous && !stored.is_empty()
+}
+
+/// The consensus that liquid alpha compares weights with, by mode: this epoch's or the stored one, as long as this epoch's.
+pub fn reference_consensus(hyper: &Hyperparameters, consensus: &[I32F32], stored: &[u16]) -> Vec<I32F32> {
+    if compares_with_stored(hyper, stored) {
         let mut reference: Vec<I32F32> = stored.iter().copied().map(I32F32::from_proportion).collect();
         reference.resize(consensus.len(), I32F32::ZERO);
         reference

@@ -8,6 +8,7 @@ pub mod bonds;
 pub mod cases;
 pub mod consensus;
 mod decode;
+pub mod device;
 pub mod epoch;
 pub mod liquid;
 pub mod stake;

@@ -1,0 +1,50 @@
+//! The stake-weighted median of what validators give each miner, and what stake gives him under it (YUMA §6 and §7.3).
+//! Shader: `shaders/yuma/consensus.wgsl`.
+
+use rayon::prelude::*;
+
+use super::layout::{Params, Problem, pieces, share};
+use super::samples;
+use crate::device::{Access, Args, Kernel, Parity};
+use crate::fixed::I32F32;
+use crate::stages::yuma::consensus::{Vote, weighted_median};
+
+/// Bindings: problems, tiles, stakes, weights, consensus and rank [uids].
+pub static KERNEL: Kernel = Kernel {
+    name: "yuma/consensus",
+    wgsl: concat!(
+        include_str!("../../../../shaders/shared/grid.wgsl"),
+        include_str!("../../../../shaders/shared/fixed.wgsl"),
+        include_str!("../../../../shaders/yuma/layout.wgsl"),
+        include_str!("../../../../shaders/yuma/consensus.wgsl"),
+    ),
+    constants: &[],
+    params: size_of::<Params>(),
+    bindings: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Write, Access::Write],
+    cpu: consensus,
+    parity: Parity::Exact,
+    samples: || samples::of(&KERNEL),
+};
+
+fn consensus(args: &mut Args<'_>) {
+    let problems = args.read::<Problem>(0);
+    let (stakes, weights) = (args.read::<[I32F32; 2]>(2), args.read::<u64>(3));
+    let lengths = || problems.iter().map(|problem| problem.columns as usize);
+    let consensus = pieces(args.write::<I32F32>(4), lengths());
+    let rank = pieces(args.write::<I32F32>(5), lengths());
+    problems.par_iter().zip(consensus).zip(rank).for_each(|((problem, consensus), rank)| {
+        let weights = &weights[problem.first_cell as usize..][..problem.cells()];
+        let stakes = &stakes[problem.first_row as usize..][..problem.rows as usize];
+        let mut votes = Vec::with_capacity(stakes.len());
+        for (column, (consensus, rank)) in consensus.iter_mut().zip(rank).enumerate() {
+            let given = || weights.iter().skip(column).step_by(problem.columns as usize).map(|word| share(*word));
+            votes.clear();
+            let positive = given().zip(stakes).filter(|(weight, [_, vote])| *weight.min(vote) > I32F32::ZERO);
+            votes.extend(positive.map(|(weight, &[_, vote])| Vote::new(weight, vote)));
+            let supported: I32F32 = votes.iter().map(Vote::stake).sum();
+            let zeros = (votes.len() < problem.voters as usize).then(|| problem.votes.saturating_sub(supported));
+            *consensus = weighted_median(&mut votes, zeros, problem.minority);
+            *rank = given().zip(stakes).map(|(weight, [stake, _])| stake.saturating_mul(weight.min(*consensus))).sum();
+        }
+    });
+}
