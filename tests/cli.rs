@@ -468,6 +468,24 @@ fn the_ranking_is_a_table() {
 }
 
 #[test]
+fn a_hotkey_cannot_write_to_the_terminal() {
+    let place = place();
+    let mut changed = rows();
+    for row in &mut changed {
+        if row["miner"] == "carol" {
+            row["miner"] = json!("carol\n\u{1b}[2J");
+        }
+    }
+    place.write("round.jsonl", lines(&changed));
+    place.write("state.json", state().to_string());
+    let run = place.good_score(&[&ROUND[..], &["--out", "out", "--metagraph", "state.json"]].concat());
+    assert!(run.out.contains(r"carol\n\u{1b}[2J"), "spelt out in the table: {:?}", run.out);
+    assert!(run.err.contains(r"carol\n\u{1b}[2J is not registered"), "and in warnings: {:?}", run.err);
+    assert!(!run.out.contains('\u{1b}') && !run.err.contains('\u{1b}'), "never as they are");
+    assert!(place.rows("out/scores.jsonl").iter().any(|row| row["miner"] == "carol\n\u{1b}[2J"), "files keep the name");
+}
+
+#[test]
 fn bad_rows_can_be_left_out() {
     let place = place();
     let mut text = lines(&rows());
@@ -805,6 +823,9 @@ fn recorded_epochs_are_checked() {
     let run = place.run(&["epoch", "--check", "tampered.json"]);
     assert_eq!(run.code, 1, "one bit is found: {}", run.err);
     assert!(run.out.contains("\"mismatches\":[\"chain.incentive["), "and named: {}", run.out);
+    let run = place.run(&["epoch", "--check", "--json", "tampered.json"]);
+    let summary: Value = serde_json::from_str(run.out.lines().last().unwrap()).unwrap();
+    assert_eq!((run.code, &summary["mismatching"]), (1, &json!(1)), "with --json every line is JSON: {summary}");
 }
 
 #[test]

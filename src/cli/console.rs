@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Global;
+use super::table::harmless;
 use crate::models::Progress;
 use crate::progress::Event;
 use crate::{Error, Result};
@@ -138,7 +139,7 @@ impl Console {
     fn line(&self, text: &str) {
         let write = || {
             // Nobody is left to be told that standard error is gone.
-            let _ = writeln!(std::io::stderr().lock(), "{text}");
+            let _ = writeln!(std::io::stderr().lock(), "{}", harmless(text));
         };
         match &*self.bar.borrow() {
             Some(bar) => bar.suspend(write),

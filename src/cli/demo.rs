@@ -41,6 +41,9 @@ pub(super) fn run(args: &DemoArgs, console: &Console, out: &mut dyn Write) -> Ou
     let began = Instant::now();
     let mut config = args.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
     args.model.apply(&mut config);
+    for (name, _) in VALIDATORS {
+        pipeline::check_folder(&args.out.join(name))?;
+    }
     let sources = |name: &str, text: &'static str| [Source::reader(name, text.as_bytes())];
     let (round, _) = Round::read(sources("round", ROUND), sources("references", REFERENCES), Options::default())?;
     let device = args.device.open(console)?;

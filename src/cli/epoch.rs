@@ -45,8 +45,9 @@ struct Line<'a> {
     mismatches: &'a [String],
 }
 
-/// Runs the command and returns its exit status: 0, or 1 where a check found a difference.
-pub fn run(args: &EpochArgs, out: &mut dyn Write) -> Result<u8> {
+/// Runs the command and returns its exit status: 0, or 1 where a check found a difference. With `json` its summary is
+/// JSON as well.
+pub fn run(args: &EpochArgs, json: bool, out: &mut dyn Write) -> Result<u8> {
     let options = Options { raw: args.raw, check: args.check };
     let (mut checked, mut mismatching) = (0_usize, 0_usize);
     let device = args.device.as_ref().map(Device::open).transpose()?.filter(|device| !device.is_cpu());
@@ -86,7 +87,12 @@ pub fn run(args: &EpochArgs, out: &mut dyn Write) -> Result<u8> {
             remedy: "give files whose epochs have \"chain\" or \"raw\", or leave out --check".into(),
         });
     }
-    writeln!(out, "epochs {checked}, mismatching {mismatching}").map_err(output_error)?;
+    if json {
+        writeln!(out, "{}", serde_json::json!({"epochs": checked, "mismatching": mismatching}))
+            .map_err(output_error)?;
+    } else {
+        writeln!(out, "epochs {checked}, mismatching {mismatching}").map_err(output_error)?;
+    }
     Ok(u8::from(mismatching > 0))
 }
 
@@ -109,7 +115,7 @@ mod tests {
 
     fn epoch(files: Vec<PathBuf>, raw: bool, check: bool) -> (Result<u8>, String) {
         let mut out = Vec::new();
-        let status = run(&EpochArgs { files, raw, check, device: None }, &mut out);
+        let status = run(&EpochArgs { files, raw, check, device: None }, false, &mut out);
         (status, String::from_utf8(out).expect("UTF-8"))
     }
 

@@ -141,7 +141,7 @@ fn run(cli: &Cli, console: &Console, out: &mut dyn Write) -> Outcome {
         Command::Embed(args) => embed::run(args, console, out),
         Command::Demo(args) => demo::run(args, console, out),
         Command::Epoch(args) => {
-            epoch::run(args, out).map(|status| if status == 0 { Status::Good } else { Status::Finding })
+            epoch::run(args, console.json, out).map(|status| if status == 0 { Status::Good } else { Status::Finding })
         }
         Command::Devices => devices::run(console, out),
         Command::Doctor(args) => doctor::run(args, console, out),

@@ -1,7 +1,19 @@
 //! Plain tables: columns as wide as their widest cell, numbers to the right.
 
+/// Text of somebody else made harmless for a terminal: what would move its cursor, colour it or turn its direction is
+/// spelt out. Hotkeys come from the miners.
+pub(super) fn harmless(text: &str) -> String {
+    let harms = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if harms(c) { safe.extend(c.escape_default()) } else { safe.push(c) }
+    }
+    safe
+}
+
 /// Lays out `rows` under `head`. A column is aligned to the right if its head ends in a blank.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+    let rows: Vec<[String; N]> = rows.iter().map(|row| std::array::from_fn(|column| harmless(&row[column]))).collect();
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([head[column].trim_end().chars().count()]).max().unwrap_or(0)
@@ -21,7 +33,7 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
         text.push('\n');
     };
     line(head.map(str::trim_end));
-    for row in rows {
+    for row in &rows {
         line(std::array::from_fn(|column| row[column].as_str()));
     }
     text
@@ -29,6 +41,13 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_name_cannot_write_to_the_terminal() {
+        let rows = [["a\u{1b}[31m\nb".to_owned()], ["x\u{202e}y".to_owned()]];
+        let right = "name\na\\u{1b}[31m\\nb\nx\\u{202e}y\n";
+        assert_eq!(super::table(["name"], &rows), right, "spelt out, a line a row");
+    }
+
     #[test]
     fn columns_line_up() {
         let rows = [["a".to_owned(), "1.5".to_owned()], ["longer".to_owned(), "20".to_owned()]];
