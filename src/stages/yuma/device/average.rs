@@ -17,8 +17,8 @@ pub static KERNEL: Kernel = Kernel {
     wgsl: concat!(
         include_str!("../../../../shaders/shared/grid.wgsl"),
         include_str!("../../../../shaders/shared/fixed.wgsl"),
-        include_str!("../../../../shaders/yuma/layout.wgsl"),
-        include_str!("../../../../shaders/yuma/rate.wgsl"),
+        include_str!("../../../../shaders/shared/yuma_layout.wgsl"),
+        include_str!("../../../../shaders/shared/yuma_rate.wgsl"),
         include_str!("../../../../shaders/yuma/average.wgsl"),
     ),
     constants: &[],

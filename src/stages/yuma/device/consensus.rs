@@ -9,13 +9,13 @@ use crate::device::{Access, Args, Kernel, Parity};
 use crate::fixed::I32F32;
 use crate::stages::yuma::consensus::{Vote, weighted_median};
 
-/// Bindings: problems, tiles, stakes, weights, consensus and rank [uids].
+/// Bindings: problems, tiles, stakes, weights, consensus and rank `[uids]`.
 pub static KERNEL: Kernel = Kernel {
     name: "yuma/consensus",
     wgsl: concat!(
         include_str!("../../../../shaders/shared/grid.wgsl"),
         include_str!("../../../../shaders/shared/fixed.wgsl"),
-        include_str!("../../../../shaders/yuma/layout.wgsl"),
+        include_str!("../../../../shaders/shared/yuma_layout.wgsl"),
         include_str!("../../../../shaders/yuma/consensus.wgsl"),
     ),
     constants: &[],

@@ -15,7 +15,7 @@ pub static KERNEL: Kernel = Kernel {
         include_str!("../../../../shaders/shared/grid.wgsl"),
         include_str!("../../../../shaders/shared/fixed.wgsl"),
         include_str!("../../../../shaders/shared/reduce_wide.wgsl"),
-        include_str!("../../../../shaders/yuma/layout.wgsl"),
+        include_str!("../../../../shaders/shared/yuma_layout.wgsl"),
         include_str!("../../../../shaders/yuma/earnings.wgsl"),
     ),
     constants: &[],

@@ -9,14 +9,14 @@ use crate::device::{Access, Args, Kernel, Parity};
 use crate::fixed::I32F32;
 use crate::stages::yuma::epoch::{Shares, shares};
 
-/// Bindings: problems, fallback, consensus, incentive, validators (trust, earnings), outcomes [uids].
+/// Bindings: problems, fallback, consensus, incentive, validators (trust, earnings), outcomes `[uids]`.
 pub static KERNEL: Kernel = Kernel {
     name: "yuma/emission",
     wgsl: concat!(
         include_str!("../../../../shaders/shared/grid.wgsl"),
         include_str!("../../../../shaders/shared/fixed.wgsl"),
         include_str!("../../../../shaders/shared/reduce_wide.wgsl"),
-        include_str!("../../../../shaders/yuma/layout.wgsl"),
+        include_str!("../../../../shaders/shared/yuma_layout.wgsl"),
         include_str!("../../../../shaders/yuma/emission.wgsl"),
     ),
     constants: &[],

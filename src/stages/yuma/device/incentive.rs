@@ -8,14 +8,14 @@ use super::samples;
 use crate::device::{Access, Args, Kernel, Parity};
 use crate::fixed::I32F32;
 
-/// Bindings: problems, previous, consensus, rank, incentive, references and validators (trust, earnings) [uids].
+/// Bindings: problems, previous, consensus, rank, incentive, references and validators (trust, earnings) `[uids]`.
 pub static KERNEL: Kernel = Kernel {
     name: "yuma/incentive",
     wgsl: concat!(
         include_str!("../../../../shaders/shared/grid.wgsl"),
         include_str!("../../../../shaders/shared/fixed.wgsl"),
         include_str!("../../../../shaders/shared/reduce_wide.wgsl"),
-        include_str!("../../../../shaders/yuma/layout.wgsl"),
+        include_str!("../../../../shaders/shared/yuma_layout.wgsl"),
         include_str!("../../../../shaders/yuma/incentive.wgsl"),
     ),
     constants: &[],

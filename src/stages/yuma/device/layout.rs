@@ -1,4 +1,4 @@
-//! How a batch of epochs lies on a device. Shader: `shaders/yuma/layout.wgsl`.
+//! How a batch of epochs lies on a device. Shader: `shaders/shared/yuma_layout.wgsl`.
 //!
 //! Matrices are dense over the validators that have weights or bonds: columns then lie side by side, as the column kernels want to
 //! read them, without transposing anything or uniting two sparse structures. The order of submission matters in one place only

@@ -12,7 +12,7 @@ pub static KERNEL: Kernel = Kernel {
     wgsl: concat!(
         include_str!("../../../../shaders/shared/grid.wgsl"),
         include_str!("../../../../shaders/shared/fixed.wgsl"),
-        include_str!("../../../../shaders/yuma/layout.wgsl"),
+        include_str!("../../../../shaders/shared/yuma_layout.wgsl"),
         include_str!("../../../../shaders/yuma/order.wgsl"),
     ),
     constants: &[],

@@ -8,14 +8,14 @@ use super::samples;
 use crate::device::{Access, Args, Kernel, Parity};
 use crate::fixed::I32F32;
 
-/// Bindings: problems, rows, pool, registered, weights [rows][columns] of each problem, bonds (the same).
+/// Bindings: problems, rows, pool, registered, weights `[rows][columns]` of each problem, bonds (the same).
 pub static KERNEL: Kernel = Kernel {
     name: "yuma/rows",
     wgsl: concat!(
         include_str!("../../../../shaders/shared/grid.wgsl"),
         include_str!("../../../../shaders/shared/fixed.wgsl"),
         include_str!("../../../../shaders/shared/reduce_wide.wgsl"),
-        include_str!("../../../../shaders/yuma/layout.wgsl"),
+        include_str!("../../../../shaders/shared/yuma_layout.wgsl"),
         include_str!("../../../../shaders/yuma/rows.wgsl"),
     ),
     constants: &[],

@@ -1,0 +1,141 @@
+//! Epochs a second: single ones on the CPU by size, density and kind of bonds, and what-ifs in batches on every adapter.
+#![expect(clippy::expect_used, clippy::print_stderr, reason = "a bench that cannot run must say so")]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use rayon::prelude::*;
+use tauscore::device::{Device, Noise, adapters};
+use tauscore::matrix::Csr;
+use tauscore::stages::yuma::device::{epochs, epochs_without_bonds};
+use tauscore::stages::yuma::{Epoch, Fields, Hyperparameters, State};
+
+/// What-ifs of one call.
+const BATCH: usize = 250;
+
+/// A subnet of `validators` and `miners`, every validator with weights on `percent` of the miners, after one epoch.
+fn subnet(validators: usize, miners: usize, percent: u32, yuma3: bool, liquid_alpha: bool) -> State {
+    let mut noise = Noise::new(11);
+    let n = miners;
+    let mut weights = Csr::with_capacity(n, 0);
+    for uid in 0..n {
+        for column in 0..n as u16 {
+            if uid < validators && noise.below(100) < percent {
+                weights.push(column, 1 + noise.below(65_535) as u16);
+            }
+        }
+        weights.end_row();
+    }
+    let mut state = State::new(Fields {
+        block: 10_000,
+        last_mechanism_step_block: 9_640,
+        rao_emission: 148_000_000_000,
+        hyper: Hyperparameters {
+            yuma3,
+            liquid_alpha,
+            max_allowed_validators: validators as u16,
+            bonds_penalty: 65_535,
+            ..Hyperparameters::default()
+        },
+        stake: (0..n).map(|uid| if uid < validators { 1 + u64::from(noise.bits()) } else { 0 }).collect(),
+        validator_permit: (0..n).map(|uid| uid < validators).collect(),
+        last_update: vec![9_900; n],
+        block_at_registration: vec![100; n],
+        weights,
+        bonds: Csr::empty(n),
+        ..Fields::default()
+    })
+    .expect("a valid state");
+    state.advance(&Epoch::new(&state)).expect("its own epoch");
+    state
+}
+
+/// The subnet with another weight row of one validator, `count` times.
+fn what_ifs(base: &State, count: usize, seed: u64) -> Vec<State> {
+    let mut noise = Noise::new(seed);
+    (0..count)
+        .map(|_| {
+            let mut fields = base.clone().into_fields();
+            let row: Vec<_> = (0..fields.stake.len() as u16).map(|uid| (uid, noise.below(65_536) as u16)).collect();
+            fields.weights.set_row(7, &row);
+            State::new(fields).expect("a valid state")
+        })
+        .collect()
+}
+
+const KINDS: [(&str, bool, bool); 3] = [("yuma2", false, false), ("yuma3", true, false), ("liquid", true, true)];
+
+fn single(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("epoch on one CPU thread");
+    group.sample_size(20).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
+    for (validators, miners) in [(64, 256), (256, 1024)] {
+        for percent in [10, 100] {
+            for (kind, yuma3, liquid) in KINDS {
+                let state = subnet(validators, miners, percent, yuma3, liquid);
+                let name = format!("{validators}x{miners} {percent} %");
+                group.bench_function(BenchmarkId::new(kind, name), |bencher| {
+                    bencher.iter(|| Epoch::new(black_box(&state)));
+                });
+            }
+        }
+    }
+    group.finish();
+}
+
+fn batches(criterion: &mut Criterion) {
+    let devices: Vec<Device> = adapters().iter().filter_map(|adapter| adapter.open().ok()).collect();
+    let mut group = criterion.benchmark_group(format!("{BATCH} what-ifs of 64x256"));
+    group.sample_size(10).throughput(Throughput::Elements(BATCH as u64));
+    for (kind, yuma3, liquid) in KINDS {
+        let base = subnet(64, 256, 100, yuma3, liquid);
+        let states = what_ifs(&base, BATCH, 1);
+        let right: Vec<Epoch> = states.par_iter().map(Epoch::new).collect();
+        let threads = format!("CPU, {} threads", rayon::current_num_threads());
+        group.bench_function(BenchmarkId::new(kind, threads), |bencher| {
+            bencher.iter(|| states.par_iter().map(Epoch::new).collect::<Vec<_>>());
+        });
+        for device in std::iter::once(&Device::cpu()).chain(&devices) {
+            let found = epochs(device, &states).expect("the device does not fail");
+            assert!(found == right, "{} does not compute what the CPU computes", device.name());
+            let name = if device.is_cpu() { "CPU twins".into() } else { device.name() };
+            group.bench_function(BenchmarkId::new(kind, format!("{name}, with bonds")), |bencher| {
+                bencher.iter(|| epochs(device, black_box(&states)));
+            });
+            group.bench_function(BenchmarkId::new(kind, name), |bencher| {
+                bencher.iter(|| epochs_without_bonds(device, black_box(&states)));
+            });
+        }
+    }
+    group.finish();
+
+    // Once, as it is too long for a benchmark on a software adapter: with `TAUSCORE_BENCH_WHAT_IFS=10000`.
+    let Some(count) = std::env::var("TAUSCORE_BENCH_WHAT_IFS").ok().and_then(|count| count.parse::<usize>().ok())
+    else {
+        return;
+    };
+    for (kind, yuma3, liquid) in KINDS {
+        let base = subnet(64, 256, 100, yuma3, liquid);
+        let mut spent = vec![Duration::ZERO; devices.len() + 1];
+        for start in (0..count).step_by(BATCH) {
+            let states = what_ifs(&base, BATCH.min(count - start), start as u64);
+            let begun = Instant::now();
+            let right: Vec<Epoch> = states.par_iter().map(Epoch::new).collect();
+            spent[0] += begun.elapsed();
+            for (device, spent) in devices.iter().zip(&mut spent[1..]) {
+                let begun = Instant::now();
+                let found = epochs_without_bonds(device, &states).expect("the device does not fail");
+                *spent += begun.elapsed();
+                let same = found.iter().zip(&right).all(|(found, right)| found.emission == right.emission);
+                assert!(same, "{} does not compute what the CPU computes", device.name());
+            }
+        }
+        let names = std::iter::once("CPU".to_owned()).chain(devices.iter().map(Device::name));
+        for (name, spent) in names.zip(spent) {
+            eprintln!("{count} what-ifs of 64x256, {kind}, {name}: {:.2} s", spent.as_secs_f64());
+        }
+    }
+}
+
+criterion_group!(benches, single, batches);
+criterion_main!(benches);
