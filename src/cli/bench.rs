@@ -87,6 +87,10 @@ pub(super) fn run(args: &BenchArgs, console: &Console, out: &mut dyn Write) -> O
         })
         .collect();
     write_text(out, &table(["kernel", "sample", "us ", "Gop/s ", "GB/s ", "of ceiling "], &cells))?;
+    write_text(
+        out,
+        "of ceiling: of the best arithmetic or of a large copy, whichever is nearer; above 100 % a cache helps\n",
+    )?;
     if !stages.is_empty() {
         let cells: Vec<[String; 4]> = stages
             .iter()
