@@ -14,14 +14,16 @@ use tauscore::stages::yuma::{Epoch, Fields, Hyperparameters, State};
 /// What-ifs of one call.
 const BATCH: usize = 250;
 
-/// A subnet of `validators` and `miners`, every validator with weights on `percent` of the miners, after one epoch.
+/// A subnet of `validators` and `miners`, every validator with weights on almost the same `percent` of the miners, so that there is
+/// consensus, after one epoch.
 fn subnet(validators: usize, miners: usize, percent: u32, yuma3: bool, liquid_alpha: bool) -> State {
     let mut noise = Noise::new(11);
     let n = miners;
+    let weighed: Vec<bool> = (0..n).map(|_| noise.below(100) < percent).collect();
     let mut weights = Csr::with_capacity(n, 0);
     for uid in 0..n {
         for column in 0..n as u16 {
-            if uid < validators && noise.below(100) < percent {
+            if uid < validators && weighed[usize::from(column)] && noise.below(10) > 0 {
                 weights.push(column, 1 + noise.below(65_535) as u16);
             }
         }

@@ -3,6 +3,7 @@
 use super::layout::Packer;
 use super::{Buffers, Step};
 use crate::device::{Call, Data, Device, Kernel, Noise, Sample};
+use crate::fixed::I32F32;
 use crate::matrix::Csr;
 use crate::stages::yuma::{ActivityCutoff, ConsensusMode, Fields, Hyperparameters, State};
 
@@ -77,12 +78,22 @@ fn subnet(noise: &mut Noise, index: usize, n: usize, rows: usize, levels: u32) -
         matrix
     };
     let (weights, bonds) = (matrix(0), matrix(2));
+    let kappa = pick([32_767, 0, 65_535, 20_000]);
+    let mut stake: Vec<u64> = (0..n).map(|_| if levels < 65_536 { 1 } else { 1 + u64::from(noise.bits()) }).collect();
+    if let (true, [others @ .., minority, majority]) =
+        (levels < 65_536 && !index.is_multiple_of(2), stake.as_mut_slice())
+    {
+        // Two voters, of whom the one has exactly what a weight may miss.
+        others.fill(0);
+        *majority = I32F32::from_proportion(kappa).to_bits().unsigned_abs();
+        *minority = (1 << 32) - *majority;
+    }
     let fields = Fields {
         block: 10_000,
         last_mechanism_step_block: 9_600,
         rao_emission: u64::from(noise.bits()) << (index % 33),
         hyper: Hyperparameters {
-            kappa: pick([32_767, 0, 65_535, 20_000]),
+            kappa,
             bonds_penalty: [65_535, 0, 32_768, 1, 65_534][(index / 3) % 5],
             bonds_moving_average: [900_000, 0, 1_000_000, 999_999][(index / 6) % 4],
             yuma3,
@@ -93,10 +104,11 @@ fn subnet(noise: &mut Noise, index: usize, n: usize, rows: usize, levels: u32) -
             owner_uid: Some((n - 1) as u16),
             ..Hyperparameters::default()
         },
-        stake: (0..n).map(|_| if levels < 65_536 { 1 } else { 1 + u64::from(noise.bits()) }).collect(),
+        stake,
         validator_permit: (0..n).map(|uid| uid + rows >= n).collect(),
         last_update: (0..n).map(|uid| if uid % 11 == 10 { 4000 } else { 9_900 }).collect(),
-        block_at_registration: (0..n).map(|uid| if uid % 13 == 12 { 9_950 } else { 100 }).collect(),
+        // Some at the very block from which on weights, or bonds, do not count.
+        block_at_registration: (0..n).map(|uid| [100, 9_950, 9_601, 9_900, 100][(uid % 13).min(4)]).collect(),
         weights,
         bonds,
         stored_consensus: (0..n).map(|_| noise.below(65_536) as u16).collect(),
