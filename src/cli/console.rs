@@ -74,6 +74,16 @@ impl Console {
         }
     }
 
+    /// Lists and counts what `--skip-bad` left out.
+    pub(super) fn left_out(&self, bad: &[Error], what: &str) {
+        for error in bad {
+            self.warn(&format!("left out: {error}"));
+        }
+        if !bad.is_empty() {
+            self.warn(&format!("{} {what} were left out", bad.len()));
+        }
+    }
+
     /// An event of a command's own, only with `--json`.
     pub(super) fn json_event(&self, event: &impl Serialize) {
         if self.json && !self.quiet {

@@ -71,11 +71,9 @@ pub(super) fn run(args: &EmbedArgs, console: &Console, out: &mut dyn Write) -> O
         texts += chunk.len();
         console.event(&Event::Advanced { stage: "embedding", done: texts as u64 });
     }
-    for skipped in source.skipped() {
-        console.warn(&format!("left out: {skipped}"));
-    }
+    console.left_out(source.skipped(), "lines");
     console.json_event(&Done { event: "done", texts, tokens, seconds });
     let rate = tokens as f64 / seconds.max(1e-9);
     console.note(&format!("{texts} texts, {tokens} tokens in {seconds:.2} s: {rate:.0} tokens/s"));
-    Ok(if source.skipped().is_empty() { Status::Good } else { Status::Finding })
+    Ok(Status::Good)
 }

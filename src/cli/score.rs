@@ -67,9 +67,7 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
         history.push(earlier);
         skipped.extend(bad);
     }
-    for bad in &skipped {
-        console.warn(&format!("left out: {bad}"));
-    }
+    console.left_out(&skipped, "rows");
     if round.unused_references() > 0 {
         console.note(&format!("{} references are to prompts that nobody answered", round.unused_references()));
     }
@@ -109,7 +107,7 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
         |uid: u16| state.as_ref().and_then(|state| state.hotkeys.get(usize::from(uid))).cloned().unwrap_or_default();
     let epoch = epoch.as_ref().map(|result| (result, earnings(result, who)));
     report(args, console, out, &round, &outcome, &config, epoch, &skipped)?;
-    Ok(if skipped.is_empty() { Status::Good } else { Status::Finding })
+    Ok(Status::Good)
 }
 
 #[expect(clippy::too_many_arguments, reason = "it joins everything that the command has found")]
