@@ -9,7 +9,6 @@ use serde::Serialize;
 use super::{Console, DeviceArgs, ModelArgs, Outcome, Status, write_json};
 use crate::config::{Config, Precision};
 use crate::data::{Options, Source, Text, Texts};
-use crate::pipeline::Embedder;
 use crate::progress::Event;
 
 /// Options of `tauscore embed`.
@@ -56,7 +55,7 @@ pub(super) fn run(args: &EmbedArgs, console: &Console, out: &mut dyn Write) -> O
 
     let (mut texts, mut tokens, mut seconds) = (0, 0, 0.0);
     loop {
-        let chunk = source.by_ref().take(Embedder::CHUNK).collect::<crate::Result<Vec<Text>>>()?;
+        let chunk = source.by_ref().take(embedder.chunk()).collect::<crate::Result<Vec<Text>>>()?;
         if chunk.is_empty() {
             break;
         }

@@ -15,10 +15,6 @@ pub struct Embedder {
 }
 
 impl Embedder {
-    /// Texts that are tokenised and embedded together: enough to fill a GPU's batches, little enough that memory stays
-    /// flat however long the round is.
-    pub const CHUNK: usize = 2048;
-
     /// Loads the model in `folder` onto `device`. `max_tokens` overrides the model's own limit.
     ///
     /// # Errors
@@ -45,6 +41,12 @@ impl Embedder {
     /// The encoder.
     pub fn encoder(&self) -> &Encoder {
         &self.encoder
+    }
+
+    /// Texts to give to [`Embedder::embed`] at a time: enough to fill the device's batches, little enough that memory stays flat
+    /// and progress is seen, however long the round is.
+    pub fn chunk(&self) -> usize {
+        if self.encoder.device().is_cpu() { 256 } else { 2048 }
     }
 
     /// Tokenises and embeds `texts`: one token list and one unit row each, in order.

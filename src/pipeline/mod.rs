@@ -229,7 +229,7 @@ impl<'a> Texts<'a> {
         let began = Instant::now();
         listen(Event::Began { stage: "embedding", total: self.order.len() as u64, unit: "texts" });
         self.embeddings.width = self.embedder.encoder().width();
-        for chunk in self.order.chunks(Embedder::CHUNK) {
+        for chunk in self.order.chunks(self.embedder.chunk()) {
             let (tokens, embeddings) = self.embedder.embed(chunk)?;
             self.embeddings.values.extend(embeddings.values);
             for text in tokens {
