@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::stages::novelty::LONGEST;
+use crate::stages::novelty;
 use crate::stages::score::ScoreConfig;
 use crate::{Error, Result};
 
@@ -139,13 +139,7 @@ impl Config {
     /// # Errors
     /// [`Error::Usage`] naming the key.
     pub fn check(&self) -> Result<()> {
-        if !(1..=LONGEST).contains(&self.novelty.nearest) {
-            return Err(Error::Usage {
-                argument: "novelty.nearest".into(),
-                problem: format!("{} is not between 1 and {LONGEST}", self.novelty.nearest),
-                remedy: "1 is the default".into(),
-            });
-        }
+        novelty::check(self.novelty.nearest)?;
         self.score.check()
     }
 

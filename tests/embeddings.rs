@@ -19,7 +19,7 @@ type Golden = (Vec<u32>, Vec<f32>);
 /// Compares with PyTorch and says by how much it is off.
 fn check(what: &str, encoder: &Encoder, golden: &[Golden], tolerance: f32) {
     let sequences: Vec<&[u32]> = golden.iter().map(|(ids, _)| ids.as_slice()).collect();
-    let embeddings = encoder.encode(&sequences, &mut |_| {}).unwrap();
+    let embeddings = encoder.encode(&sequences).unwrap();
     let right: Vec<f32> = golden.iter().flat_map(|(_, embedding)| embedding).copied().collect();
     let off = worst(&embeddings.values, &right);
     eprintln!("{what}: {} sequences, off by at most {off:e}", golden.len());
@@ -102,20 +102,20 @@ fn batching_changes_nothing(device: &Device, take: usize) {
     let encoder = Encoder::load(device, &model, None).unwrap();
     let sequences: Vec<Vec<u32>> = sequences().into_iter().take(take).collect();
     let together: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-    let all = bits(&encoder.encode(&together, &mut |_| {}).unwrap());
+    let all = bits(&encoder.encode(&together).unwrap());
     let width = encoder.width();
     for (index, sequence) in together.iter().enumerate() {
-        let alone = bits(&encoder.encode(&[sequence], &mut |_| {}).unwrap());
+        let alone = bits(&encoder.encode(&[sequence]).unwrap());
         assert_eq!(alone, all[index * width..][..width], "sequence {index} of {} tokens, alone", sequence.len());
     }
     let backwards: Vec<&[u32]> = together.iter().rev().copied().collect();
-    let turned = bits(&encoder.encode(&backwards, &mut |_| {}).unwrap());
+    let turned = bits(&encoder.encode(&backwards).unwrap());
     let chunks: Vec<&[u32]> = turned.chunks(width).rev().collect();
     assert_eq!(chunks.concat(), all, "in reverse order");
     // So many that they take several batches.
     let many = together.len() * if device.is_cpu() { 5 } else { 2 };
     let many: Vec<&[u32]> = together.iter().cycle().take(many).copied().collect();
-    let repeated = bits(&encoder.encode(&many, &mut |_| {}).unwrap());
+    let repeated = bits(&encoder.encode(&many).unwrap());
     for (index, row) in repeated.chunks(width).enumerate() {
         let first = index % together.len();
         assert_eq!(row, &all[first * width..][..width], "repetition {index} in a larger batch");
@@ -142,8 +142,8 @@ fn sequences_that_do_not_fit_are_refused() {
     for (sequence, problem) in
         [(&[][..], "no token"), (&long, "the limit is"), (&[5, 100_000], "beyond the vocabulary")]
     {
-        let error = encoder.encode(&[&[5], sequence], &mut |_| {}).unwrap_err().to_string();
+        let error = encoder.encode(&[&[5], sequence]).unwrap_err().to_string();
         assert!(error.contains("sequence 1") && error.contains(problem), "{error}");
     }
-    assert_eq!(encoder.encode(&[], &mut |_| {}).unwrap().rows(), 0, "nothing in, nothing out");
+    assert_eq!(encoder.encode(&[]).unwrap().rows(), 0, "nothing in, nothing out");
 }

@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::table::table;
 use super::{Console, DeviceArgs, ModelArgs, Outcome, Status, write_json, write_text};
 use crate::config::Config;
-use crate::data::{Options, Round, Source};
 use crate::device::parity::Prepared;
 use crate::device::{Device, Kernel, ceiling};
 use crate::pipeline::{self, Embedder};
@@ -145,12 +144,7 @@ fn stages(args: &BenchArgs, device: &Device, console: &Console) -> Result<Vec<St
     args.model.apply(&mut config);
     let embedder: Embedder = args.model.load(&config, device, console)?;
     embedder.embed(&["warm up", "the device and its shaders"])?;
-    let sources = |name: &str, text: &'static str| [Source::reader(name, text.as_bytes())];
-    let (round, _) = Round::read(
-        sources("round", super::demo::ROUND),
-        sources("references", super::demo::REFERENCES),
-        Options::default(),
-    )?;
+    let round = super::demo::round()?;
     let mut rows = Vec::new();
     let responses = round.responses().len() as f64;
     let began = Instant::now();

@@ -3,8 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::{Console, Outcome, Status, write_json, write_text};
-use crate::config::Config;
+use super::{Console, Outcome, Status, criteria, write_json, write_text};
 
 /// Options of `tauscore config`.
 #[derive(Debug, clap::Args)]
@@ -15,7 +14,7 @@ pub(super) struct ConfigArgs {
 }
 
 pub(super) fn run(args: &ConfigArgs, console: &Console, out: &mut dyn Write) -> Outcome {
-    let config = args.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+    let config = criteria(args.config.as_deref())?;
     if console.json {
         write_json(out, &serde_json::json!({"digest": config.digest(), "criteria": config}))?;
     } else {

@@ -34,10 +34,7 @@ impl Console {
 
     pub(super) fn event(&self, event: &Event) {
         if self.json {
-            if !self.quiet {
-                self.line(&serde_json::to_string(event).unwrap_or_default());
-            }
-            return;
+            return self.json_event(event);
         }
         match event {
             Event::Began { stage, total, unit } => self.begin(stage, *total, unit),

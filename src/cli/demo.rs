@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::score::{earnings, ranking};
-use super::{Console, DeviceArgs, ModelArgs, Outcome, Status, write_json, write_text};
-use crate::config::Config;
+use super::{Console, DeviceArgs, ModelArgs, Outcome, Status, criteria, write_json, write_text};
 use crate::data::{Options, ReferenceRow, Round, Row, Source};
 use crate::matrix::Csr;
 use crate::pipeline;
@@ -15,8 +14,8 @@ use crate::stages::yuma::{Epoch, Fields, Hyperparameters, State};
 use crate::{Error, Result, fixed::U96F32};
 
 /// Real answers to grade-school mathematics questions, and copies of them (datasets/README.md).
-pub(super) const ROUND: &str = include_str!("../../datasets/gsm8k/round.jsonl");
-pub(super) const REFERENCES: &str = include_str!("../../datasets/gsm8k/references.jsonl");
+const ROUND: &str = include_str!("../../datasets/gsm8k/round.jsonl");
+const REFERENCES: &str = include_str!("../../datasets/gsm8k/references.jsonl");
 
 /// Validators' names and stakes in alpha. Their uids come first, the miners' follow.
 const VALIDATORS: [(&str, u64); 3] =
@@ -39,13 +38,12 @@ pub(super) struct DemoArgs {
 
 pub(super) fn run(args: &DemoArgs, console: &Console, out: &mut dyn Write) -> Outcome {
     let began = Instant::now();
-    let mut config = args.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+    let mut config = criteria(args.config.as_deref())?;
     args.model.apply(&mut config);
     for (name, _) in VALIDATORS {
         pipeline::check_folder(&args.out.join(name))?;
     }
-    let sources = |name: &str, text: &'static str| [Source::reader(name, text.as_bytes())];
-    let (round, _) = Round::read(sources("round", ROUND), sources("references", REFERENCES), Options::default())?;
+    let round = round()?;
     let device = args.device.open(console)?;
     let embedder = args.model.load(&config, &device, console)?;
 
@@ -98,6 +96,12 @@ pub(super) fn run(args: &DemoArgs, console: &Console, out: &mut dyn Write) -> Ou
         ),
     )?;
     Ok(Status::Good)
+}
+
+/// The round that ships with the code.
+pub(super) fn round() -> Result<Round> {
+    let sources = |name: &str, text: &'static str| [Source::reader(name, text.as_bytes())];
+    Ok(Round::read(sources("round", ROUND), sources("references", REFERENCES), Options::default())?.0)
 }
 
 /// The half of the prompts that a validator sees: which ones is spread evenly and differs between validators.

@@ -13,7 +13,7 @@ mod score;
 mod table;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -180,6 +180,11 @@ impl ModelArgs {
             console.fetching(|progress| Store::from_env()?.resolve(&config.encoder.model, self.offline, progress))?;
         Embedder::load(device, &folder, config.encoder.max_tokens)
     }
+}
+
+/// The criteria in a file, or the defaults.
+fn criteria(file: Option<&Path>) -> Result<Config> {
+    file.map_or_else(|| Ok(Config::default()), Config::read)
 }
 
 /// An error of standard output.

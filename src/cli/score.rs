@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::table::table;
-use super::{Console, DeviceArgs, ModelArgs, Outcome, Status, write_json, write_text};
+use super::{Console, DeviceArgs, ModelArgs, Outcome, Status, criteria, write_json, write_text};
 use crate::config::{Config, LossKind};
 use crate::data::{Options, Round, Source};
 use crate::pipeline::{self, EpochResult};
@@ -51,7 +51,7 @@ pub(super) struct ScoreArgs {
 }
 
 pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> Outcome {
-    let mut config = args.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+    let mut config = criteria(args.config.as_deref())?;
     args.model.apply(&mut config);
     if args.loss.is_some() {
         config.loss.kind = LossKind::Embedding;

@@ -56,7 +56,7 @@ impl Embedder {
     pub fn embed<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Result<(Vec<Tokens>, Embeddings)> {
         let tokens = self.tokenizer.encode_all(texts)?;
         let sequences: Vec<&[u32]> = tokens.iter().map(|text| text.ids.as_slice()).collect();
-        let embeddings = self.encoder.encode(&sequences, &mut |_| {})?;
+        let embeddings = self.encoder.encode(&sequences)?;
         Ok((tokens, embeddings))
     }
 }

@@ -232,11 +232,11 @@ impl Encoder {
         &self.device
     }
 
-    /// Embeds token sequences: one unit row each, in the given order. `done` is told the tokens of each finished batch.
+    /// Embeds token sequences: one unit row each, in the given order.
     ///
     /// # Errors
     /// [`Error::Usage`] if a sequence is empty, too long or holds an unknown id; [`Error::Device`] if the device fails.
-    pub fn encode(&self, sequences: &[&[u32]], done: &mut dyn FnMut(usize)) -> Result<Embeddings> {
+    pub fn encode(&self, sequences: &[&[u32]]) -> Result<Embeddings> {
         self.check(sequences)?;
         let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.len()).collect();
         let batches = plan(&lengths, self.batch_tokens());
@@ -254,7 +254,6 @@ impl Encoder {
             for (index, row) in batch.iter().zip(download.wait()?.chunks_exact(width)) {
                 embeddings.values[index * width..][..width].copy_from_slice(row);
             }
-            done(batch.iter().map(|index| lengths[*index]).sum());
             Ok(())
         };
         // One batch is on its way back while the next is computed.
@@ -642,7 +641,7 @@ mod tests {
             let whole = Encoder::load(&device, &folder, None).expect("it loads");
             let parts = Encoder::load_with(&device, &folder, None, 4 * 96 * 50).expect("it loads in parts");
             assert!(whole.words.len() == 1 && parts.words.len() > 3, "{} parts", parts.words.len());
-            let embed = |encoder: &Encoder| encoder.encode(&[&ids], &mut |_| {}).expect("it encodes");
+            let embed = |encoder: &Encoder| encoder.encode(&[&ids]).expect("it encodes");
             assert_eq!(embed(&whole), embed(&parts), "on {}", device.name());
         }
     }

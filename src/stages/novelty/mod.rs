@@ -45,6 +45,21 @@ pub struct Neighbour {
     pub similarity: f32,
 }
 
+/// Whether a list of this length can be kept.
+///
+/// # Errors
+/// [`Error::Usage`] if it is not between 1 and [`LONGEST`].
+pub fn check(nearest: usize) -> Result<()> {
+    if (1..=LONGEST).contains(&nearest) {
+        return Ok(());
+    }
+    Err(Error::Usage {
+        argument: "novelty.nearest".into(),
+        problem: format!("{nearest} is not between 1 and {LONGEST}"),
+        remedy: "1 is the default".into(),
+    })
+}
+
 /// Measures the novelty of every response: one [`Novelty`] each, in the given order.
 ///
 /// `values` are the responses' unit embeddings, `[responses][width]`; `miners` tells whose each is; `arrivals` holds, for
@@ -61,13 +76,7 @@ pub fn novelty(
     bank: Bank<'_>,
     nearest: usize,
 ) -> Result<Vec<Novelty>> {
-    if !(1..=LONGEST).contains(&nearest) {
-        return Err(Error::Usage {
-            argument: "novelty.nearest".into(),
-            problem: format!("{nearest} is not between 1 and {LONGEST}"),
-            remedy: "set it to 1, the default, or a few".into(),
-        });
-    }
+    check(nearest)?;
 
     // Prompt by prompt, in the order of arrival: what a row may be compared with is what stands before it.
     let order: Vec<usize> = arrivals.iter().flatten().map(|index| *index as usize).collect();
