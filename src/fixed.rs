@@ -128,9 +128,15 @@ impl I32F32 {
     pub fn checked_div(self, divisor: Self) -> Option<Self> {
         let (dividend, divisor) = (self.0, divisor.0);
         if divisor > 0 && dividend >= 0 {
-            // The two usual cases divide in one machine word: a dividend below 1, and two whole numbers.
+            // The three usual cases divide in one machine word: a dividend below 1, 1 itself, and two whole numbers.
             if dividend < 1 << 32 {
                 return i64::try_from(((dividend as u64) << 32) / divisor as u64).ok().map(Self);
+            }
+            if dividend == 1 << 32 {
+                // 2^64 / d is one more than (2^64 - 1) / d only where d divides 2^64.
+                let quotient =
+                    (u64::MAX / divisor as u64).checked_add(u64::from((divisor as u64).is_power_of_two()))?;
+                return i64::try_from(quotient).ok().map(Self);
             }
             if (dividend | divisor) & 0xffff_ffff == 0 {
                 return i64::try_from((dividend as u64) / (divisor as u64 >> 32)).ok().map(Self);
@@ -158,36 +164,40 @@ impl I32F32 {
         }
     }
 
-    /// `e^x` for x clamped to [-20, 20], by the chain's series (YUMA §1.2); 0 or [`Self::MAX`] where a step overflows.
+    /// `e^x` for x clamped to [-20, 20], by the chain's series (YUMA §1.2).
     pub fn exp_safe(self) -> Self {
-        let limit = Self::from_u16(20).0;
-        let exponent = Self(self.0.clamp(-limit, limit));
-        exponent.exp().unwrap_or(if exponent.0 <= 0 { Self::ZERO } else { Self::MAX })
+        let [result] = Self::exp_safe_each([self]);
+        result
     }
 
-    /// The series `1 + a + a^2/2! + ... + a^31/31!` for `a = |x|`, inverted for negative x.
+    /// [`Self::exp_safe`] of several numbers, which share the processor: term by term none has to wait for its own last one.
     ///
-    /// Exactly +1 gives the chain's constant e, which holds only 23 fraction bits.
-    fn exp(self) -> Option<Self> {
+    /// The series is `1 + a + a^2/2! + ... + a^31/31!` for `a = |x|`, products and quotients floored, inverted for negative x. Exactly
+    /// +1 gives the chain's constant e, which holds only 23 fraction bits. Up to 20 no term reaches 2^62 and no sum 2^61, so nothing
+    /// overflows.
+    pub fn exp_safe_each<const N: usize>(exponents: [Self; N]) -> [Self; N] {
+        const LIMIT: i64 = 20 << 32;
         const E: I32F32 = I32F32(11_674_931_200);
-        if self == Self::ZERO {
-            return Some(Self::ONE);
-        }
-        if self == Self::ONE {
-            return Some(E);
-        }
-        let magnitude = Self(self.0.checked_abs()?);
-        let mut result = Self(magnitude.0.checked_add(Self::ONE.0)?);
-        let mut term = magnitude;
-        for k in 2..Self::FRACTION_BITS {
-            term = Self(term.checked_mul(magnitude)?.0 / i64::from(k));
-            // Terms only shrink once one of them is zero.
-            if term == Self::ZERO {
-                break;
+        let exponents = exponents.map(|exponent| exponent.0.clamp(-LIMIT, LIMIT));
+        let magnitudes = exponents.map(i64::unsigned_abs);
+        let (mut terms, mut sums) = (magnitudes, magnitudes.map(|magnitude| magnitude + Self::ONE.0 as u64));
+        for &(reciprocal, shift) in &TERM_RECIPROCALS {
+            for (term, magnitude) in terms.iter_mut().zip(magnitudes) {
+                let product = ((u128::from(*term) * u128::from(magnitude)) >> 32) as u64;
+                *term = high_word(product, reciprocal) >> shift;
             }
-            result = Self(result.0.checked_add(term.0)?);
+            for (sum, term) in sums.iter_mut().zip(terms) {
+                *sum += term;
+            }
         }
-        if self.0 < 0 { Self::ONE.checked_div(result) } else { Some(result) }
+        std::array::from_fn(|place| {
+            let sum = Self(sums[place] as i64);
+            match exponents[place] {
+                exponent if exponent == Self::ONE.0 => E,
+                0.. => sum,
+                _ => Self::ONE.safe_div(sum),
+            }
+        })
     }
 
     /// The rao that this fraction of a pot is worth: `floor(fraction * rao)`, clamped to the range of `u64` (YUMA §9).
@@ -202,10 +212,63 @@ impl I32F32 {
     pub fn normalize(values: &mut [Self]) {
         let sum: Self = values.iter().sum();
         if sum != Self::ZERO {
+            let divisor = Divisor::new(sum);
             for value in values {
-                *value = value.safe_div(sum);
+                *value = divisor.divide(*value);
             }
         }
+    }
+}
+
+/// `floor(2^(63 + s) / k) + 1` with `s = floor(log2 k)`, and `s - 1`, for k = 2 ..= 31.
+///
+/// `floor(n / k)` is the high word of the product with n, shifted: for n up to 2^62 the reciprocal's excess, below 1, adds less than
+/// `n / 2^(63 + s) < 1 / k` to the quotient, too little to reach the next integer.
+static TERM_RECIPROCALS: [(u64, u32); 30] = {
+    let mut reciprocals = [(0, 0); 30];
+    let mut k = 2;
+    while k < 32_u32 {
+        let shift = k.ilog2();
+        reciprocals[k as usize - 2] = (((1_u128 << (63 + shift)) / k as u128) as u64 + 1, shift - 1);
+        k += 1;
+    }
+    reciprocals
+};
+
+/// The high word of a product.
+#[inline]
+const fn high_word(a: u64, b: u64) -> u64 {
+    ((a as u128 * b as u128) >> 64) as u64
+}
+
+/// A number to divide many others by: [`I32F32::safe_div`] for the price of two products.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Divisor {
+    divisor: I32F32,
+    /// `floor((2^64 - 1) / divisor)` of the bits; 0 where these are not above 1, as no quotient below 2^63 is sure then.
+    reciprocal: u64,
+}
+
+impl Divisor {
+    /// Prepares to divide by `divisor`.
+    #[inline]
+    pub fn new(divisor: I32F32) -> Self {
+        let bits = u64::try_from(divisor.0).unwrap_or(0);
+        Self { divisor, reciprocal: if bits > 1 { u64::MAX / bits } else { 0 } }
+    }
+
+    /// `dividend.safe_div(divisor)`.
+    #[inline]
+    pub fn divide(self, dividend: I32F32) -> I32F32 {
+        // Shares, that is 0 <= dividend < 1. With X = dividend 2^32 < 2^64 and r = floor((2^64 - 1) / d) >= 2^64 / d - 1 the product
+        // X r / 2^64 lies less than 1 below X / d, so its floor is the quotient or one less.
+        if dividend.0 as u64 >> 32 == 0 && self.reciprocal != 0 {
+            let (shifted, divisor) = ((dividend.0 as u64) << 32, self.divisor.0 as u64);
+            let quotient = high_word(shifted, self.reciprocal);
+            let rest = shifted - quotient * divisor;
+            return I32F32((quotient + u64::from(rest >= divisor)) as i64);
+        }
+        dividend.safe_div(self.divisor)
     }
 }
 

@@ -1,6 +1,79 @@
 //! Sparse and dense matrices, stored by row.
 #![deny(clippy::float_arithmetic)]
 
+/// What all matrices have in common: rows of entries, each with its column and value.
+///
+/// What is made of a matrix is itself one, computed while its rows are read: [`Self::mapped`] and [`Self::filtered`] store nothing.
+pub trait Matrix {
+    /// What an entry holds.
+    type Value: Copy;
+
+    /// The number of rows.
+    fn rows(&self) -> usize;
+
+    /// The entries `(column, value)` of a row, in order.
+    fn row(&self, row: usize) -> impl Iterator<Item = (u16, Self::Value)>;
+
+    /// As many entries as there can be at most.
+    fn most_entries(&self) -> usize;
+
+    /// Whether the columns of a row ascend, none of them twice.
+    fn ascends(&self, row: usize) -> bool {
+        self.row(row).map(|(column, _)| column).is_sorted_by(|a, b| a < b)
+    }
+
+    /// The entries that `value` gives a value for, of row, column and value, with that value.
+    fn filtered<U: Copy, F: Fn(usize, u16, Self::Value) -> Option<U>>(&self, value: F) -> Filtered<'_, Self, F> {
+        Filtered { matrix: self, value }
+    }
+
+    /// The same entries with other values.
+    fn mapped<U: Copy>(
+        &self,
+        value: impl Fn(usize, u16, Self::Value) -> U,
+    ) -> Filtered<'_, Self, impl Fn(usize, u16, Self::Value) -> Option<U>> {
+        self.filtered(move |row, column, old| Some(value(row, column, old)))
+    }
+
+    /// The entries in memory.
+    fn to_csr(&self) -> Csr<Self::Value> {
+        let mut csr = Csr::with_capacity(self.rows(), self.most_entries());
+        for row in 0..self.rows() {
+            csr.extend(self.row(row));
+            csr.end_row();
+        }
+        csr
+    }
+}
+
+/// A matrix made of another, see [`Matrix::filtered`].
+#[derive(Clone, Copy, Debug)]
+pub struct Filtered<'a, M: ?Sized, F> {
+    matrix: &'a M,
+    value: F,
+}
+
+impl<M: Matrix + ?Sized, U: Copy, F: Fn(usize, u16, M::Value) -> Option<U>> Matrix for Filtered<'_, M, F> {
+    type Value = U;
+
+    fn rows(&self) -> usize {
+        self.matrix.rows()
+    }
+
+    #[inline]
+    fn row(&self, row: usize) -> impl Iterator<Item = (u16, U)> {
+        self.matrix.row(row).filter_map(move |(column, old)| Some((column, (self.value)(row, column, old)?)))
+    }
+
+    fn most_entries(&self) -> usize {
+        self.matrix.most_entries()
+    }
+
+    fn ascends(&self, row: usize) -> bool {
+        self.matrix.ascends(row)
+    }
+}
+
 /// A sparse matrix in compressed rows (CSR).
 ///
 /// Inside a row the entries keep the order in which they were given: for a weight matrix that is the submission order, which the
@@ -70,6 +143,56 @@ impl<T: Copy> Csr<T> {
         self.values.push(value);
     }
 
+    /// Adds entries to the row that is being written.
+    #[inline]
+    pub fn extend(&mut self, entries: impl Iterator<Item = (u16, T)>) {
+        entries.for_each(|(column, value)| self.push(column, value));
+    }
+
+    /// Adds these columns to the row that is being written, with as many values.
+    pub(crate) fn extend_as(&mut self, columns: &[u16], values: impl Iterator<Item = T>) {
+        self.columns.extend_from_slice(columns);
+        self.values.extend(values);
+        debug_assert_eq!(self.columns.len(), self.values.len(), "a value for every column");
+    }
+
+    /// The values of the row that is being written.
+    pub fn new_values_mut(&mut self) -> &mut [T] {
+        let start = self.offsets.last().map_or(0, |&start| start as usize);
+        &mut self.values[start..]
+    }
+
+    /// Replaces every value by what `value` gives for row, column and value; where that is `None`, the entry goes.
+    #[inline]
+    pub fn retain_map(&mut self, value: impl Fn(usize, u16, T) -> Option<T>) {
+        let (mut start, mut kept) = (0, 0);
+        for row in 0..self.rows() {
+            let end = self.offsets[row + 1] as usize;
+            for place in start..end {
+                // Written in any case, and overwritten by the next where it goes: which do is hard to foretell.
+                let (column, old) = (self.columns[place], self.values[place]);
+                let new = value(row, column, old);
+                self.columns[kept] = column;
+                self.values[kept] = new.unwrap_or(old);
+                kept += usize::from(new.is_some());
+            }
+            start = end;
+            self.offsets[row + 1] = kept as u32;
+        }
+        self.columns.truncate(kept);
+        self.values.truncate(kept);
+    }
+
+    /// Replaces every value by what `value` gives for row, column and value.
+    #[inline]
+    pub fn map_in_place(&mut self, mut value: impl FnMut(usize, u16, T) -> T) {
+        for row in 0..self.rows() {
+            let range = self.range(row);
+            let places = self.columns[range.clone()].iter().zip(&mut self.values[range]);
+            places.for_each(|(&column, place)| *place = value(row, column, *place));
+        }
+    }
+
     /// Ends the row that is being written.
     #[inline]
     pub fn end_row(&mut self) {
@@ -106,16 +229,6 @@ impl<T: Copy> Csr<T> {
         &self.values
     }
 
-    /// The value of every entry, to be changed in place.
-    pub fn values_mut(&mut self) -> &mut [T] {
-        &mut self.values
-    }
-
-    /// The column of every entry, and its value to be changed in place.
-    pub fn columns_and_values_mut(&mut self) -> (&[u16], &mut [T]) {
-        (&self.columns, &mut self.values)
-    }
-
     #[inline]
     fn range(&self, row: usize) -> std::ops::Range<usize> {
         match (self.offsets.get(row), self.offsets.get(row + 1)) {
@@ -132,29 +245,19 @@ impl<T: Copy> Csr<T> {
         columns.iter().zip(values).map(|(&column, &value)| (column, value))
     }
 
+    /// The columns of a row, in order; none for a row that is not there.
+    pub fn row_columns(&self, row: usize) -> &[u16] {
+        &self.columns[self.range(row)]
+    }
+
     /// The values of a row, in order; none for a row that is not there.
     pub fn row_values(&self, row: usize) -> &[T] {
         &self.values[self.range(row)]
     }
 
-    /// The values of a row, to be changed in place.
-    pub fn row_values_mut(&mut self, row: usize) -> &mut [T] {
-        let range = self.range(row);
-        &mut self.values[range]
-    }
-
     /// Every entry `(row, column, value)`, in order.
     pub fn entries(&self) -> impl Iterator<Item = (usize, u16, T)> {
         (0..self.rows()).flat_map(move |row| self.row(row).map(move |(column, value)| (row, column, value)))
-    }
-
-    /// The same places with other values.
-    pub fn map<U>(&self, value: impl FnMut(T) -> U) -> Csr<U> {
-        Csr {
-            offsets: self.offsets.clone(),
-            columns: self.columns.clone(),
-            values: self.values.iter().copied().map(value).collect(),
-        }
     }
 
     /// Replaces a row.
@@ -169,6 +272,45 @@ impl<T: Copy> Csr<T> {
         self.columns.splice(range.clone(), entries.iter().map(|entry| entry.0));
         self.values.splice(range, entries.iter().map(|entry| entry.1));
         true
+    }
+}
+
+impl<T: Copy> Matrix for Csr<T> {
+    type Value = T;
+
+    fn rows(&self) -> usize {
+        Self::rows(self)
+    }
+
+    #[inline]
+    fn row(&self, row: usize) -> impl Iterator<Item = (u16, T)> {
+        Self::row(self, row)
+    }
+
+    fn most_entries(&self) -> usize {
+        self.len()
+    }
+
+    fn ascends(&self, row: usize) -> bool {
+        self.row_columns(row).is_sorted_by(|a, b| a < b)
+    }
+}
+
+impl<T: Copy> Matrix for Dense<T> {
+    type Value = T;
+
+    fn rows(&self) -> usize {
+        Self::rows(self)
+    }
+
+    #[inline]
+    fn row(&self, row: usize) -> impl Iterator<Item = (u16, T)> {
+        let values = self.values.get(row * self.columns..(row + 1) * self.columns).unwrap_or_default();
+        values.iter().enumerate().map(|(column, &value)| (column as u16, value))
+    }
+
+    fn most_entries(&self) -> usize {
+        self.values.len()
     }
 }
 

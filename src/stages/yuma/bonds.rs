@@ -1,20 +1,19 @@
 //! What validators hold in miners from epoch to epoch (YUMA §8).
 
-use std::borrow::Cow;
-
-use crate::fixed::{I32F32, I64F64};
-use crate::matrix::Csr;
+use crate::fixed::{Divisor, I32F32, I64F64};
+use crate::matrix::{Csr, Matrix};
 
 /// A row laid out by column, together with the columns that were written: reading it back gives them ascending.
 #[derive(Clone, Debug)]
 struct WideRow {
     values: Vec<I32F32>,
-    written: Vec<u64>,
+    /// 1 for every column that was written, eight of them to a word.
+    written: Vec<[u8; 8]>,
 }
 
 impl WideRow {
     fn new(columns: usize) -> Self {
-        Self { values: vec![I32F32::ZERO; columns], written: vec![0; columns.div_ceil(64)] }
+        Self { values: vec![I32F32::ZERO; columns], written: vec![[0; 8]; columns.div_ceil(8)] }
     }
 
     /// The value in a column, to be written; none outside the matrix.
@@ -22,7 +21,7 @@ impl WideRow {
     fn at(&mut self, column: u16) -> Option<&mut I32F32> {
         let place = usize::from(column);
         let value = self.values.get_mut(place)?;
-        self.written[place / 64] |= 1 << (place % 64);
+        self.written[place / 8][place % 8] = 1;
         Some(value)
     }
 
@@ -30,9 +29,10 @@ impl WideRow {
     #[inline]
     fn drain(&mut self, mut take: impl FnMut(u16, I32F32)) {
         for (word, written) in self.written.iter_mut().enumerate() {
-            while *written != 0 {
-                let place = word * 64 + written.trailing_zeros() as usize;
-                *written &= *written - 1;
+            let mut left = u64::from_le_bytes(std::mem::take(written));
+            while left != 0 {
+                let place = word * 8 + left.trailing_zeros() as usize / 8;
+                left &= left - 1;
                 take(place as u16, std::mem::take(&mut self.values[place]));
             }
         }
@@ -41,37 +41,36 @@ impl WideRow {
 
 /// The weights that bonds are built from: between the weights (penalty 0) and the clipped weights (penalty 1).
 ///
-/// `w~_ij = w_ij + penalty (c_ij - w_ij)` with `c_ij = min(w_ij, C_j)`, the product floored. At 0 and 1 the rows are handed on as they
-/// are, order and zeros included; in between columns ascend and only values above zero stay.
-pub fn weights_for_bonds<'a>(
-    weights: &'a Csr<I32F32>,
-    clipped: &'a Csr<I32F32>,
-    consensus: &[I32F32],
-    penalty: I32F32,
-) -> Cow<'a, Csr<I32F32>> {
-    if penalty == I32F32::ZERO {
-        return Cow::Borrowed(weights);
-    }
+/// `w~_ij = w_ij + penalty (c_ij - w_ij)` with `c_ij = min(w_ij, C_j)`, the product floored. At 0 and 1 rows keep their order, zeros
+/// that were given stay and what is cut to zero goes; in between columns ascend and only values above zero stay.
+pub fn weights_for_bonds(mut weights: Csr<I32F32>, consensus: &[I32F32], penalty: I32F32) -> Csr<I32F32> {
+    let limit = |column: u16| consensus.get(usize::from(column)).copied().unwrap_or(I32F32::ZERO);
     if penalty == I32F32::ONE {
-        return Cow::Borrowed(clipped);
+        weights.retain_map(|_, column, weight| {
+            let limit = limit(column);
+            (weight <= limit || limit > I32F32::ZERO).then_some(weight.min(limit))
+        });
     }
-    let mut mixed = Csr::with_capacity(weights.rows(), weights.len());
+    if penalty == I32F32::ZERO || penalty == I32F32::ONE {
+        return weights;
+    }
+    let mut between = Csr::with_capacity(weights.rows(), weights.len());
     let mut wide = WideRow::new(weights.rows());
     for row in 0..weights.rows() {
         for (column, weight) in weights.row(row) {
-            if let (Some(place), Some(&limit)) = (wide.at(column), consensus.get(usize::from(column))) {
-                let cut = weight.min(limit).saturating_sub(weight);
+            if let Some(place) = wide.at(column) {
+                let cut = weight.min(limit(column)).saturating_sub(weight);
                 *place = weight.saturating_add(penalty.saturating_mul(cut));
             }
         }
         wide.drain(|column, value| {
             if value > I32F32::ZERO {
-                mixed.push(column, value);
+                between.push(column, value);
             }
         });
-        mixed.end_row();
+        between.end_row();
     }
-    Cow::Owned(mixed)
+    between
 }
 
 /// How far bonds move towards this epoch's, in 0 ..= 1: `1 - moving_average / 10^6`, the quotient floored.
@@ -87,106 +86,127 @@ pub fn bonds_count_before(block: u64, last_step: u64, tempo: u16) -> u64 {
     if last_step == 0 { block.saturating_sub(tempo.into()) } else { last_step.saturating_add(1) }
 }
 
-/// The stored bonds in miners registered before `before`. Columns outside the subnet count as registered at block 0 and stay.
-pub fn registered(
-    bonds: &Csr<u16>,
-    before: u64,
-    block_at_registration: &[u64],
-    convert: impl Fn(u16) -> I32F32,
-) -> Csr<I32F32> {
-    let mut registered = Csr::with_capacity(bonds.rows(), bonds.len());
-    for row in 0..bonds.rows() {
-        for (column, bond) in bonds.row(row) {
-            if before > block_at_registration.get(usize::from(column)).copied().unwrap_or(0) {
-                registered.push(column, convert(bond));
-            }
-        }
-        registered.end_row();
-    }
-    registered
+/// The miners registered before `before`, in whom bonds count.
+pub fn registered(before: u64, block_at_registration: &[u64]) -> Vec<bool> {
+    block_at_registration.iter().map(|&registered| before > registered).collect()
 }
 
-/// Divides every column by its sum, `b_ij / SUM_i b_ij`; columns from `columns` on and such with sum zero stay.
-pub fn normalize_columns(bonds: &mut Csr<I32F32>, columns: usize) {
-    let mut sums = vec![I32F32::ZERO; columns];
-    for (&column, &bond) in bonds.columns().iter().zip(bonds.values()) {
-        if let Some(sum) = sums.get_mut(usize::from(column)) {
-            *sum = sum.wrapping_add(bond);
-        }
-    }
-    divide_columns(bonds, &sums);
-}
+/// What each column is divided by; columns outside stay as they are.
+#[derive(Clone, Debug)]
+pub struct Divisors(Vec<Divisor>);
 
-/// Divides every column by its largest value, which so becomes 1; columns from `columns` on and such of zeros stay.
-pub fn upscale_columns(bonds: &mut Csr<I32F32>, columns: usize) {
-    let mut largest = vec![I32F32::ZERO; columns];
-    for (&column, &bond) in bonds.columns().iter().zip(bonds.values()) {
-        if let Some(largest) = largest.get_mut(usize::from(column)) {
-            *largest = bond.max(*largest);
-        }
+impl Divisors {
+    /// The sums of the columns of a square matrix.
+    pub fn sums(matrix: &impl Matrix<Value = I32F32>) -> Self {
+        Self::folded(matrix, I32F32::wrapping_add)
     }
-    divide_columns(bonds, &largest);
-}
 
-fn divide_columns(bonds: &mut Csr<I32F32>, divisors: &[I32F32]) {
-    let (columns, values) = bonds.columns_and_values_mut();
-    for (&column, value) in columns.iter().zip(values) {
-        match divisors.get(usize::from(column)) {
-            Some(&divisor) if divisor != I32F32::ZERO => *value = value.safe_div(divisor),
-            _ => {}
-        }
+    /// The largest values of the columns of a square matrix of values from 0 up.
+    pub fn largest(matrix: &impl Matrix<Value = I32F32>) -> Self {
+        Self::folded(matrix, Ord::max)
     }
-}
 
-/// This epoch's purchases under Yuma2: `dB_ij = w~_ij s_i`, floored; then columns normalised.
-pub fn purchases(weights: &Csr<I32F32>, active_stake: &[I32F32]) -> Csr<I32F32> {
-    let mut purchases = weights.clone();
-    for (row, &stake) in active_stake.iter().enumerate() {
-        for value in purchases.row_values_mut(row) {
-            *value = value.saturating_mul(stake);
+    fn folded(matrix: &impl Matrix<Value = I32F32>, fold: impl Fn(I32F32, I32F32) -> I32F32) -> Self {
+        let mut folded = vec![I32F32::ZERO; matrix.rows()];
+        for row in 0..matrix.rows() {
+            matrix.row(row).for_each(|(column, value)| {
+                if let Some(place) = folded.get_mut(usize::from(column)) {
+                    *place = fold(*place, value);
+                }
+            });
         }
+        // Divided by 1, what has nothing to be divided by stays.
+        let or_one = |divisor| if divisor == I32F32::ZERO { I32F32::ONE } else { divisor };
+        Self(folded.into_iter().map(|divisor| Divisor::new(or_one(divisor))).collect())
     }
-    normalize_columns(&mut purchases, active_stake.len());
-    purchases
+
+    /// The value over its column's divisor; unchanged where that is zero.
+    #[inline]
+    pub fn divide(&self, column: u16, value: I32F32) -> I32F32 {
+        self.0.get(usize::from(column)).map_or(value, |divisor| divisor.divide(value))
+    }
+
+    /// Every value over its column's divisor, computed while it is read.
+    pub fn of<'a, M: Matrix<Value = I32F32>>(&'a self, matrix: &'a M) -> impl Matrix<Value = I32F32> + 'a {
+        matrix.mapped(|_, column, value| self.divide(column, value))
+    }
+
+    /// Divides every value.
+    pub fn divide_all(&self, bonds: &mut Csr<I32F32>) {
+        bonds.map_in_place(|_, column, value| self.divide(column, value));
+    }
 }
 
 /// The moving average `alpha new + (1 - alpha) old`, each product floored; only values above zero, columns ascending.
-pub fn moving_average(new: &Csr<I32F32>, old: &Csr<I32F32>, alpha: I32F32) -> Csr<I32F32> {
+pub fn moving_average(
+    new: &impl Matrix<Value = I32F32>,
+    old: &impl Matrix<Value = I32F32>,
+    alpha: I32F32,
+) -> Csr<I32F32> {
     let kept = I32F32::ONE.saturating_sub(alpha);
-    let mut average = Csr::with_capacity(new.rows(), new.len().max(old.len()));
+    let mut average = Csr::with_capacity(new.rows(), new.most_entries().max(old.most_entries()));
     let mut wide = WideRow::new(new.rows());
     for row in 0..new.rows() {
-        for (part, rate) in [(new, alpha), (old, kept)] {
-            for (column, value) in part.row(row) {
-                if let Some(sum) = wide.at(column) {
-                    *sum = sum.saturating_add(rate.saturating_mul(value));
-                }
-            }
-        }
-        wide.drain(|column, value| {
+        let new_row = new.row(row).map(|(column, value)| (column, alpha.saturating_mul(value)));
+        let old_row = old.row(row).map(|(column, value)| (column, kept.saturating_mul(value)));
+        let mut push = |column, value| {
             if value > I32F32::ZERO {
                 average.push(column, value);
             }
-        });
+        };
+        if new.ascends(row) && old.ascends(row) {
+            united(new_row, old_row, new.rows(), push);
+        } else {
+            for (column, part) in new_row.chain(old_row) {
+                if let Some(sum) = wide.at(column) {
+                    *sum = sum.saturating_add(part);
+                }
+            }
+            wide.drain(&mut push);
+        }
         average.end_row();
     }
     average
 }
 
+/// Hands out the sums of two rows, both with ascending columns, of the columns below `columns`.
+fn united(
+    new: impl Iterator<Item = (u16, I32F32)>,
+    mut old: impl Iterator<Item = (u16, I32F32)>,
+    columns: usize,
+    mut take: impl FnMut(u16, I32F32),
+) {
+    let mut held = old.next();
+    for (column, mut sum) in new {
+        while let Some((before, value)) = held.filter(|held| held.0 < column) {
+            take(before, value);
+            held = old.next();
+        }
+        if let Some((_, value)) = held.filter(|held| held.0 == column) {
+            sum = sum.saturating_add(value);
+            held = old.next();
+        }
+        take(column, sum);
+    }
+    while let Some((column, value)) = held.filter(|held| usize::from(held.0) < columns) {
+        take(column, value);
+        held = old.next();
+    }
+}
+
 /// What every row earns from incentive: `SUM_j b_ij I_j`, each product floored.
-pub fn earnings(bonds: &Csr<I32F32>, incentive: &[I32F32]) -> Vec<I32F32> {
+pub fn earnings(bonds: &impl Matrix<Value = I32F32>, incentive: &[I32F32]) -> Vec<I32F32> {
     let product = |(column, bond): (u16, I32F32)| Some(bond.saturating_mul(*incentive.get(usize::from(column))?));
     (0..bonds.rows()).map(|row| bonds.row(row).filter_map(product).sum()).collect()
 }
 
-/// Bonds as the chain stores them, in 65535ths: the rows of those with a permit, the others empty.
-pub fn stored(bonds: &Csr<I32F32>, permit: &[bool]) -> Csr<u16> {
+/// Bonds as the chain stores them, each converted by column and value, in 65535ths: the rows of those with a permit, the others empty.
+pub fn stored(bonds: &Csr<I32F32>, permit: &[bool], convert: impl Fn(u16, I32F32) -> I32F32) -> Csr<u16> {
     let mut stored = Csr::with_capacity(bonds.rows(), bonds.len());
     for (row, &permit) in permit.iter().enumerate() {
         if permit {
-            for (column, bond) in bonds.row(row) {
-                stored.push(column, bond.to_proportion());
-            }
+            let values = bonds.row(row).map(|(column, bond)| convert(column, bond).to_proportion());
+            stored.extend_as(bonds.row_columns(row), values);
         }
         stored.end_row();
     }

@@ -3,52 +3,60 @@
 use crate::fixed::I32F32;
 use crate::matrix::Csr;
 
-/// One validator's say on one miner.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Vote {
-    score: I32F32,
-    stake: I32F32,
-    voter: u16,
-}
+/// One validator's say on one miner, in one word: a score of 48 bits above the voter's uid, so that votes order by score.
+///
+/// No share takes more: a row that has one is divided by its sum, or not at all, and weights are below 2^16.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Vote(u64);
 
 impl Vote {
-    /// A vote where nobody votes twice.
-    pub(super) fn new(score: I32F32, stake: I32F32) -> Self {
-        Self { score, stake, voter: 0 }
+    const VOTER_BITS: u32 = 16;
+
+    /// A vote with a score in 0 ..= 65535.
+    #[inline]
+    pub fn new(score: I32F32, voter: u16) -> Self {
+        Self((score.to_bits() as u64) << Self::VOTER_BITS | u64::from(voter))
+    }
+
+    #[inline]
+    fn score(self) -> I32F32 {
+        I32F32::from_bits((self.0 >> Self::VOTER_BITS) as i64)
     }
 
     /// What stands behind it.
-    pub(super) fn stake(&self) -> I32F32 {
-        self.stake
+    #[inline]
+    pub(super) fn stake(self, stake: &[I32F32]) -> I32F32 {
+        stake[usize::from(self.0 as u16)]
     }
 }
 
 /// The consensus weight of every column: the stake-weighted median of what validators with active stake give it.
 ///
 /// The largest weight that more than `kappa` of the active stake supports, in 0 ..= 1: with `u = active_stake / SUM active_stake`,
-/// `C_j = min { v : SUM { u_i : w_ij <= v } > SUM u - kappa }`, where a missing weight is 0.
+/// `C_j = min { v : SUM { u_i : w_ij <= v } > SUM u - kappa }`, where a missing weight is 0. Weights lie in 0 ..= 65535.
 pub fn consensus(weights: &Csr<I32F32>, active_stake: &[I32F32], kappa: I32F32) -> Vec<I32F32> {
     let mut stake = active_stake.to_vec();
     I32F32::normalize(&mut stake);
     let total: I32F32 = stake.iter().sum();
     let minority = total.saturating_sub(kappa);
     let voters = active_stake.iter().filter(|&&stake| stake > I32F32::ZERO).count();
-    let (starts, mut votes) = votes_by_column(weights, active_stake, &stake);
+    let (starts, mut votes) = votes_by_column(weights, active_stake);
 
+    let mut median = Median::default();
     let mut consensus = Vec::with_capacity(active_stake.len());
     for bounds in starts.windows(2) {
         let column = &mut votes[bounds[0] as usize..bounds[1] as usize];
         let positive = keep_last_positive(column);
         let column = &mut column[..positive];
-        let supported: I32F32 = column.iter().map(|vote| vote.stake).sum();
+        let supported: I32F32 = column.iter().map(|vote| vote.stake(&stake)).sum();
         let zeros = (positive < voters).then(|| total.saturating_sub(supported));
-        consensus.push(weighted_median(column, zeros, minority));
+        consensus.push(median.weighted(column, &stake, zeros, minority));
     }
     consensus
 }
 
 /// Gathers the votes of those with active stake by column, voters ascending: where each column starts, and the votes.
-fn votes_by_column(weights: &Csr<I32F32>, active_stake: &[I32F32], stake: &[I32F32]) -> (Vec<u32>, Vec<Vote>) {
+fn votes_by_column(weights: &Csr<I32F32>, active_stake: &[I32F32]) -> (Vec<u32>, Vec<Vote>) {
     let voting = |uid: &usize| active_stake[*uid] > I32F32::ZERO;
     // Counted two places up, so that filling moves each start to where the next column's belongs.
     let mut starts = vec![0_u32; active_stake.len() + 2];
@@ -67,7 +75,7 @@ fn votes_by_column(weights: &Csr<I32F32>, active_stake: &[I32F32], stake: &[I32F
         for (column, score) in weights.row(uid) {
             if usize::from(column) < active_stake.len() {
                 let place = &mut starts[usize::from(column) + 1];
-                votes[*place as usize] = Vote { score, stake: stake[uid], voter: uid as u16 };
+                votes[*place as usize] = Vote::new(score, uid as u16);
                 *place += 1;
             }
         }
@@ -81,74 +89,119 @@ fn keep_last_positive(votes: &mut [Vote]) -> usize {
     let mut kept = 0;
     for place in 0..votes.len() {
         let vote = votes[place];
-        let repeated = votes.get(place + 1).is_some_and(|next| next.voter == vote.voter);
-        if vote.score > I32F32::ZERO && !repeated {
-            votes[kept] = vote;
-            kept += 1;
-        }
+        let repeated = votes.get(place + 1).is_some_and(|next| next.0 as u16 == vote.0 as u16);
+        votes[kept] = vote;
+        kept += usize::from(vote.score() > I32F32::ZERO && !repeated);
     }
     kept
 }
 
-/// The smallest score `v` with `SUM { stake : score <= v } > minority`; the largest score where there is none such.
+/// Finds weighted medians, one after the other in the same memory.
+#[derive(Clone, Debug, Default)]
+pub struct Median {
+    upper: Vec<Vote>,
+}
+
+impl Median {
+    /// The smallest score `v` with `SUM { stake : score <= v } > minority`; the largest score where there is none such.
+    ///
+    /// `votes` are those above zero, `zeros` is the stake of those at zero, if any. Stake equal to the minority does not suffice.
+    /// Every round parts the votes that are left at the score of one of them, without branching on how they compare.
+    pub fn weighted(
+        &mut self,
+        mut votes: &mut [Vote],
+        stake: &[I32F32],
+        zeros: Option<I32F32>,
+        minority: I32F32,
+    ) -> I32F32 {
+        if zeros.is_some_and(|stake| stake > minority) {
+            return I32F32::ZERO;
+        }
+        if self.upper.len() < votes.len() {
+            self.upper.resize(votes.len(), Vote::default());
+        }
+        let mut below = zeros.unwrap_or(I32F32::ZERO);
+        for round in 0.. {
+            if votes.len() < 2 {
+                break;
+            }
+            let pivot = pivot(votes, round);
+            let parts = self.part(votes, stake, pivot);
+            let up_to_lower = below.wrapping_add(parts.stake_lower);
+            let up_to_pivot = up_to_lower.wrapping_add(parts.stake_equal);
+            if parts.lower > 0 && up_to_lower > minority {
+                votes = &mut votes[..parts.lower];
+            } else if parts.upper == 0 || up_to_pivot > minority {
+                return pivot;
+            } else {
+                below = up_to_pivot;
+                votes = &mut votes[..parts.upper];
+                votes.copy_from_slice(&self.upper[..parts.upper]);
+            }
+        }
+        votes.first().map_or(I32F32::ZERO, |vote| vote.score())
+    }
+
+    /// Moves the votes below the pivot to the front of `votes` and those above it to the front of `self.upper`.
+    fn part(&mut self, votes: &mut [Vote], stake: &[I32F32], pivot: I32F32) -> Parts {
+        let upper = &mut self.upper[..votes.len()];
+        let mut parts = Parts::default();
+        for place in 0..votes.len() {
+            let vote = votes[place];
+            votes[parts.lower] = vote;
+            upper[parts.upper] = vote;
+            let (score, stake) = (vote.score(), vote.stake(stake));
+            parts.lower += usize::from(score < pivot);
+            parts.upper += usize::from(score > pivot);
+            let counted = |counts: bool| if counts { stake } else { I32F32::ZERO };
+            parts.stake_lower = parts.stake_lower.wrapping_add(counted(score < pivot));
+            parts.stake_equal = parts.stake_equal.wrapping_add(counted(score == pivot));
+        }
+        parts
+    }
+}
+
+/// How many votes lie below and above a pivot, and the stake below and at it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Parts {
+    lower: usize,
+    upper: usize,
+    stake_lower: I32F32,
+    stake_equal: I32F32,
+}
+
+/// A score to part the votes at: the middle one of three. Whoever arranged his votes so that it parts nothing is found out after some
+/// rounds, and then it is the middle one of all, so that each round halves what is left.
+fn pivot(votes: &mut [Vote], round: u32) -> I32F32 {
+    const GUESSES: u32 = 16;
+    let (last, middle) = (votes.len() - 1, votes.len() / 2);
+    if round >= GUESSES {
+        return votes.select_nth_unstable(middle).1.score();
+    }
+    let (a, b, c) = (votes[0], votes[middle], votes[last]);
+    a.max(b).min(a.min(b).max(c)).score()
+}
+
+/// What consensus leaves of every validator's weights, and what stake gives every miner through it.
 ///
-/// `votes` are those above zero, `zeros` is the stake of those at zero, if any. Stake equal to the minority does not suffice. Works
-/// by halving: each round looks at half of the votes that are left.
-pub fn weighted_median(mut votes: &mut [Vote], zeros: Option<I32F32>, minority: I32F32) -> I32F32 {
-    if zeros.is_some_and(|stake| stake > minority) {
-        return I32F32::ZERO;
-    }
-    let mut below = zeros.unwrap_or(I32F32::ZERO);
-    while votes.len() > 1 {
-        let middle = (votes.len() - 1) / 2;
-        votes.select_nth_unstable_by_key(middle, |vote| vote.score);
-        let (lower, upper) = votes.split_at_mut(middle + 1);
-        let reached = below.wrapping_add(lower.iter().map(|vote| vote.stake).sum());
-        if reached > minority {
-            votes = lower;
-        } else {
-            below = reached;
-            votes = upper;
-        }
-    }
-    votes.first().map_or(I32F32::ZERO, |vote| vote.score)
-}
-
-/// Cuts every weight to its column's consensus: `min(w_ij, C_j)`. What would be cut to zero is dropped; a zero that was given stays.
-pub fn clip(weights: &Csr<I32F32>, consensus: &[I32F32]) -> Csr<I32F32> {
-    let mut clipped = Csr::with_capacity(weights.rows(), weights.len());
-    for row in 0..weights.rows() {
-        for (column, weight) in weights.row(row) {
-            let Some(&limit) = consensus.get(usize::from(column)) else { continue };
-            if weight <= limit {
-                clipped.push(column, weight);
-            } else if limit > I32F32::ZERO {
-                clipped.push(column, limit);
-            }
-        }
-        clipped.end_row();
-    }
-    clipped
-}
-
-/// The sum of every row; of clipped weights it is validator trust, `T_i = SUM_j c_ij`, in 0 ..= 1.
-pub fn row_sums(matrix: &Csr<I32F32>) -> Vec<I32F32> {
-    (0..matrix.rows()).map(|row| matrix.row_values(row).iter().sum()).collect()
-}
-
-/// What stake gives every column: `r_j = SUM_i s_i w_ij`, each product floored. Of clipped weights it is rank.
-pub fn rank(weights: &Csr<I32F32>, active_stake: &[I32F32]) -> Vec<I32F32> {
+/// With clipped weights `c_ij = min(w_ij, C_j)`: validator trust `T_i = SUM_j c_ij` in 0 ..= 1, and rank `r_j = SUM_i s_i c_ij`, each
+/// product floored.
+pub fn support(weights: &Csr<I32F32>, consensus: &[I32F32], active_stake: &[I32F32]) -> (Vec<I32F32>, Vec<I32F32>) {
     let mut rank = vec![I32F32::ZERO; active_stake.len()];
+    let mut trust = Vec::with_capacity(active_stake.len());
     for (row, &stake) in active_stake.iter().enumerate() {
-        if stake != I32F32::ZERO {
-            for (column, weight) in weights.row(row) {
-                if let Some(sum) = rank.get_mut(usize::from(column)) {
-                    *sum = sum.wrapping_add(stake.saturating_mul(weight));
-                }
+        let mut left = I32F32::ZERO;
+        weights.row(row).for_each(|(column, weight)| {
+            if let (Some(&limit), Some(rank)) = (consensus.get(usize::from(column)), rank.get_mut(usize::from(column)))
+            {
+                let clipped = weight.min(limit);
+                left = left.wrapping_add(clipped);
+                *rank = rank.wrapping_add(stake.saturating_mul(clipped));
             }
-        }
+        });
+        trust.push(left);
     }
-    rank
+    (trust, rank)
 }
 
 /// Miner trust as tools still show it, though the chain no longer does: rank over what it would be without clipping, in 0 ..= 1.

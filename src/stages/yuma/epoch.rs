@@ -5,12 +5,13 @@ use std::borrow::Cow;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::bonds::Divisors;
 use super::liquid::LiquidAlpha;
 use super::state::{State, Triples, bits};
 use super::weights::Admission;
 use super::{bonds, consensus, liquid, stake, weights};
 use crate::fixed::I32F32;
-use crate::matrix::{Csr, Dense};
+use crate::matrix::{Csr, Dense, Matrix};
 
 /// What an epoch gives, as the chain stores and returns it. One value per uid.
 ///
@@ -96,6 +97,13 @@ pub struct Raw {
 
 /// Bonds after the epoch and what they earn.
 struct Bonding {
+    stored: Csr<u16>,
+    dividends: Vec<I32F32>,
+    raw: Option<RawBonding>,
+}
+
+/// Bonds on the way, as [`Raw`] lists them.
+struct RawBonding {
     old: Csr<I32F32>,
     delta: Option<Csr<I32F32>>,
     reference_consensus: Option<Vec<I32F32>>,
@@ -103,7 +111,6 @@ struct Bonding {
     stored: Csr<I32F32>,
     normalized: Csr<I32F32>,
     total_bonds: Option<Vec<I32F32>>,
-    dividends: Vec<I32F32>,
 }
 
 /// Shares of the pot as a miner, as a validator and together.
@@ -175,22 +182,20 @@ fn epoch(state: &State, keep_raw: bool) -> Epoch {
         block_at_registration: &block_at_registration,
         commit_block: state.commit_block.as_deref(),
     };
-    let mut weights = weights::admitted(&state.weights, admission);
-    weights::normalize_rows(&mut weights);
+    let weights = weights::shares(&weights::admitted(&state.weights, admission));
 
     // Consensus: C_j, the stake-weighted median; c_ij = min(w_ij, C_j).
     let consensus = consensus::consensus(&weights, &active_stake, I32F32::from_proportion(hyper.kappa));
-    let clipped = consensus::clip(&weights, &consensus);
 
     // Validator trust: T_i = SUM_j c_ij. Rank: r_j = SUM_i s_i c_ij. Incentive: I_j = r_j / SUM r.
-    let validator_trust = consensus::row_sums(&clipped);
-    let rank = consensus::rank(&clipped, &active_stake);
+    let (validator_trust, rank) = consensus::support(&weights, &consensus, &active_stake);
     let mut incentive = rank.clone();
     I32F32::normalize(&mut incentive);
 
     // Bonds: B_ij, moved towards what the weights buy. Dividends: D_i = SUM_j B_ij I_j, under Yuma3 times s_i, normalised.
     let penalty = I32F32::from_proportion(hyper.bonds_penalty);
-    let weights_for_bonds = bonds::weights_for_bonds(&weights, &clipped, &consensus, penalty);
+    let submitted = keep_raw.then(|| weights.clone());
+    let weights_for_bonds = bonds::weights_for_bonds(weights, &consensus, penalty);
     let market = Market {
         state,
         weights: &weights_for_bonds,
@@ -198,6 +203,7 @@ fn epoch(state: &State, keep_raw: bool) -> Epoch {
         consensus: &consensus,
         incentive: &incentive,
         block_at_registration: &block_at_registration,
+        new_permit: &new_permit,
         keep_raw,
     };
     let bonding = if hyper.yuma3 { market.yuma3() } else { market.yuma2() };
@@ -215,34 +221,32 @@ fn epoch(state: &State, keep_raw: bool) -> Epoch {
         server_emission: rao(&shares.server),
         validator_emission: rao(&shares.validator),
         emission: rao(&shares.combined),
-        bonds: bonds::stored(&bonding.stored, &new_permit),
+        bonds: bonding.stored,
         active,
         new_validator_permit: new_permit,
         raw: None,
     };
-    if !keep_raw {
-        return epoch;
-    }
-    let legacy_prerank = consensus::rank(&weights, &active_stake);
+    let Some((raw, weights)) = bonding.raw.zip(submitted) else { return epoch };
+    let (_, legacy_prerank) = consensus::support(&weights, &vec![I32F32::MAX; state.n()], &active_stake);
     let raw = Raw {
-        weights_for_bonds: weights_for_bonds.into_owned(),
+        weights_for_bonds,
         legacy_trust: consensus::trust(&rank, &legacy_prerank),
         legacy_prerank,
         stake_norm,
         active_stake,
+        clipped_weights: bonds::weights_for_bonds(weights.clone(), &consensus, I32F32::ONE),
         weights_norm: weights,
         consensus,
-        clipped_weights: clipped,
         validator_trust,
         rank,
         incentive,
-        bonds_old: bonding.old,
-        bonds_delta: bonding.delta,
-        consensus_for_liquid_alpha: bonding.reference_consensus,
-        alphas: bonding.alphas,
-        ema_bonds: bonding.stored,
-        ema_bonds_norm: bonding.normalized,
-        total_bonds_per_validator: bonding.total_bonds,
+        bonds_old: raw.old,
+        bonds_delta: raw.delta,
+        consensus_for_liquid_alpha: raw.reference_consensus,
+        alphas: raw.alphas,
+        ema_bonds: raw.stored,
+        ema_bonds_norm: raw.normalized,
+        total_bonds_per_validator: raw.total_bonds,
         dividends: bonding.dividends,
         norm_server_emission: shares.server,
         norm_validator_emission: shares.validator,
@@ -259,48 +263,62 @@ struct Market<'a> {
     consensus: &'a [I32F32],
     incentive: &'a [I32F32],
     block_at_registration: &'a [u64],
+    new_permit: &'a [bool],
     keep_raw: bool,
 }
 
 impl Market<'_> {
-    /// The stored bonds that count.
-    fn old(&self, convert: impl Fn(u16) -> I32F32) -> Csr<I32F32> {
+    /// The stored bonds that count, converted by column and value: all but those in miners registered since (§8.3). Columns outside
+    /// the subnet count as registered at block 0.
+    fn old(&self, convert: impl Fn(u16, u16) -> I32F32) -> impl Matrix<Value = I32F32> {
         let before =
             bonds::bonds_count_before(self.state.block, self.state.last_mechanism_step_block, self.state.hyper.tempo);
-        bonds::registered(&self.state.bonds, before, self.block_at_registration, convert)
+        let registered = bonds::registered(before, self.block_at_registration);
+        self.state.bonds.filtered(move |_, column, bond| {
+            registered.get(usize::from(column)).copied().unwrap_or(before > 0).then(|| convert(column, bond))
+        })
     }
 
     /// Bonds bought with stake; what they earn is shared by bonds alone (§8.A).
     fn yuma2(&self) -> Bonding {
-        let n = self.state.n();
-        let mut old = self.old(I32F32::from_u16);
-        bonds::normalize_columns(&mut old, n);
-        let delta = bonds::purchases(self.weights, self.active_stake);
-        let alpha = bonds::moving_average_alpha(self.state.hyper.bonds_moving_average);
-        let mut normalized = bonds::moving_average(&delta, &old, alpha);
-        bonds::normalize_columns(&mut normalized, n);
+        // In units of 2^-32, which a quotient does not change with; but what lies outside the subnet is divided by nothing.
+        let old = self.old(|column, bond| {
+            if usize::from(column) < self.state.n() { I32F32::from_bits(bond.into()) } else { I32F32::from_u16(bond) }
+        });
+        let sums = Divisors::sums(&old);
+        let old = sums.of(&old);
+        let bought = self.weights.mapped(|row, _, weight| weight.saturating_mul(self.active_stake[row]));
+        let sums = Divisors::sums(&bought);
+        let delta = sums.of(&bought);
+        let mut average =
+            bonds::moving_average(&delta, &old, bonds::moving_average_alpha(self.state.hyper.bonds_moving_average));
+        let sums = Divisors::sums(&average);
+        sums.divide_all(&mut average);
+        let normalized = average;
         let mut dividends = bonds::earnings(&normalized, self.incentive);
         I32F32::normalize(&mut dividends);
-        let mut stored = normalized.clone();
-        bonds::upscale_columns(&mut stored, n);
+        let largest = Divisors::largest(&normalized);
         Bonding {
-            old,
-            delta: Some(delta),
-            reference_consensus: None,
-            alphas: None,
-            stored,
-            normalized,
-            total_bonds: None,
+            stored: bonds::stored(&normalized, self.new_permit, |column, bond| largest.divide(column, bond)),
             dividends,
+            raw: self.keep_raw.then(|| RawBonding {
+                old: old.to_csr(),
+                delta: Some(delta.to_csr()),
+                reference_consensus: None,
+                alphas: None,
+                stored: largest.of(&normalized).to_csr(),
+                normalized: normalized.clone(),
+                total_bonds: None,
+            }),
         }
     }
 
     /// Bonds bought with weights; stake counts in what they earn (§8.B).
     fn yuma3(&self) -> Bonding {
         let hyper = &self.state.hyper;
-        let old = self.old(I32F32::from_proportion);
+        let old = self.old(|_, bond| I32F32::from_proportion(bond));
         let (mut reference_consensus, mut alphas) = (None, None);
-        let stored = if hyper.liquid_alpha && self.consensus.iter().any(|&consensus| consensus != I32F32::ZERO) {
+        let average = if hyper.liquid_alpha && self.consensus.iter().any(|&consensus| consensus != I32F32::ZERO) {
             let alpha = LiquidAlpha::new(hyper.alpha_low, hyper.alpha_high, hyper.alpha_sigmoid_steepness);
             let reference = liquid::reference_consensus(hyper, self.consensus, &self.state.stored_consensus);
             let average = liquid::moving_average(self.weights, &old, &reference, &alpha);
@@ -310,24 +328,24 @@ impl Market<'_> {
         } else {
             bonds::moving_average(self.weights, &old, bonds::moving_average_alpha(hyper.bonds_moving_average))
         };
-        let mut normalized = stored.clone();
-        bonds::normalize_columns(&mut normalized, self.state.n());
+        let sums = Divisors::sums(&average);
+        let normalized = sums.of(&average);
         let total_bonds = bonds::earnings(&normalized, self.incentive);
-        let mut dividends: Vec<I32F32> = total_bonds
-            .iter()
-            .zip(self.active_stake)
-            .map(|(total, &stake)| total.checked_mul(stake).unwrap_or(I32F32::ZERO))
-            .collect();
+        let earned = |(total, stake): (&I32F32, &I32F32)| total.checked_mul(*stake).unwrap_or(I32F32::ZERO);
+        let mut dividends: Vec<I32F32> = total_bonds.iter().zip(self.active_stake).map(earned).collect();
         I32F32::normalize(&mut dividends);
         Bonding {
-            old,
-            delta: None,
-            reference_consensus,
-            alphas,
-            stored,
-            normalized,
-            total_bonds: Some(total_bonds),
+            stored: bonds::stored(&average, self.new_permit, |_, bond| bond),
             dividends,
+            raw: self.keep_raw.then(|| RawBonding {
+                old: old.to_csr(),
+                delta: None,
+                reference_consensus,
+                alphas,
+                normalized: normalized.to_csr(),
+                stored: average.clone(),
+                total_bonds: Some(total_bonds),
+            }),
         }
     }
 }

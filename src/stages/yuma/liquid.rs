@@ -2,7 +2,7 @@
 
 use super::state::{ConsensusMode, Hyperparameters};
 use crate::fixed::I32F32;
-use crate::matrix::{Csr, Dense};
+use crate::matrix::{Csr, Dense, Matrix};
 
 /// How fast a bond moves, by how far the weight is from where it was and from consensus.
 #[derive(Clone, Copy, Debug)]
@@ -30,13 +30,25 @@ impl LiquidAlpha {
     /// rate = clamp(low + sigmoid (high - low), low, high)
     /// ```
     pub fn rate(&self, consensus: I32F32, weight: I32F32, bond: I32F32) -> I32F32 {
-        let distance = if weight >= bond { weight.saturating_sub(consensus) } else { bond.saturating_sub(weight) };
-        let distance = distance.clamp(I32F32::ZERO, I32F32::ONE);
-        let exponential = self.slope.saturating_mul(distance.saturating_sub(I32F32::HALF)).exp_safe();
-        let sigmoid = I32F32::ONE.saturating_div(I32F32::ONE.saturating_add(exponential));
-        let rate = self.low.saturating_add(sigmoid.saturating_mul(self.high.saturating_sub(self.low)));
-        rate.max(self.low).min(self.high)
+        let [rate] = self.rates_at([distance(consensus, weight, bond)]);
+        rate
     }
+
+    /// The rates at several distances d.
+    fn rates_at<const N: usize>(&self, distances: [I32F32; N]) -> [I32F32; N] {
+        let exponents = distances.map(|distance| self.slope.saturating_mul(distance.saturating_sub(I32F32::HALF)));
+        I32F32::exp_safe_each(exponents).map(|exponential| {
+            let sigmoid = I32F32::ONE.saturating_div(I32F32::ONE.saturating_add(exponential));
+            let rate = self.low.saturating_add(sigmoid.saturating_mul(self.high.saturating_sub(self.low)));
+            rate.max(self.low).min(self.high)
+        })
+    }
+}
+
+/// How far a weight lies above consensus, or a bond above its weight, in 0 ..= 1.
+fn distance(consensus: I32F32, weight: I32F32, bond: I32F32) -> I32F32 {
+    let distance = if weight >= bond { weight.saturating_sub(consensus) } else { bond.saturating_sub(weight) };
+    distance.clamp(I32F32::ZERO, I32F32::ONE)
 }
 
 /// Whether liquid alpha compares weights with the stored consensus.
@@ -90,20 +102,44 @@ impl SeenRow {
     }
 }
 
+/// An entry whose bond moves: where, what is bought, what is held, and how fast.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    column: u16,
+    weight: I32F32,
+    held: I32F32,
+    distance: I32F32,
+    rate: I32F32,
+}
+
+impl Entry {
+    /// The bond after the epoch.
+    fn bond(&self) -> I32F32 {
+        let decayed = I32F32::ONE.saturating_sub(self.rate).saturating_mul(self.held);
+        let bought = self.rate.saturating_mul(self.weight).max(I32F32::ZERO);
+        decayed.saturating_add(bought).min(I32F32::ONE)
+    }
+}
+
 /// Bonds after this epoch, each entry at its own rate; rows keep the order of `weights`.
 ///
 /// `E_ij = min(1, (1 - alpha_ij) B_ij + alpha_ij w~_ij)`, products floored, values above zero only. A bond in a miner that its
 /// validator gives no weight entry is gone at once.
 pub fn moving_average(
-    weights: &Csr<I32F32>,
-    bonds: &Csr<I32F32>,
+    weights: &impl Matrix<Value = I32F32>,
+    bonds: &impl Matrix<Value = I32F32>,
     consensus: &[I32F32],
     alpha: &LiquidAlpha,
 ) -> Csr<I32F32> {
+    /// As many exponentials as keep a processor's multiplier busy.
+    const LANES: usize = 8;
     let n = weights.rows();
-    let mut average = Csr::with_capacity(n, weights.len());
+    let mut average = Csr::with_capacity(n, weights.most_entries());
     let (mut seen_weights, mut seen_bonds) = (SeenRow(vec![I32F32::ZERO; n]), SeenRow(vec![I32F32::ZERO; n]));
     let mut old = vec![I32F32::ZERO; n];
+    let (mut entries, mut apart) = (Vec::new(), Vec::new());
+    // Most weights are at consensus and above their bonds, where all move at one rate.
+    let [rate_at_zero] = alpha.rates_at([I32F32::ZERO]);
     for row in 0..n {
         seen_weights.fill(weights.row(row));
         seen_bonds.fill(bonds.row(row));
@@ -119,12 +155,24 @@ pub fn moving_average(
             if weight == I32F32::ZERO && held == I32F32::ZERO {
                 continue;
             }
-            let rate = alpha.rate(consensus, seen_weights.0[place], seen_bonds.0[place]);
-            let decayed = I32F32::ONE.saturating_sub(rate).saturating_mul(held);
-            let bought = rate.saturating_mul(weight).max(I32F32::ZERO);
-            let bond = decayed.saturating_add(bought).min(I32F32::ONE);
+            let distance = distance(consensus, seen_weights.0[place], seen_bonds.0[place]);
+            if distance != I32F32::ZERO {
+                apart.push(entries.len());
+            }
+            entries.push(Entry { column, weight, held, distance, rate: rate_at_zero });
+        }
+        for apart in apart.chunks(LANES) {
+            let distance = |lane: usize| apart.get(lane).map_or(I32F32::ZERO, |&place: &usize| entries[place].distance);
+            let rates = alpha.rates_at::<LANES>(std::array::from_fn(distance));
+            for (&place, rate) in apart.iter().zip(rates) {
+                entries[place].rate = rate;
+            }
+        }
+        apart.clear();
+        for entry in entries.drain(..) {
+            let bond = entry.bond();
             if bond > I32F32::ZERO {
-                average.push(column, bond);
+                average.push(entry.column, bond);
             }
         }
         average.end_row();
@@ -140,7 +188,12 @@ pub fn moving_average(
 }
 
 /// The rate of every pair, also of those without an entry: for the raw output only.
-pub fn rates(weights: &Csr<I32F32>, bonds: &Csr<I32F32>, consensus: &[I32F32], alpha: &LiquidAlpha) -> Dense<I32F32> {
+pub fn rates(
+    weights: &impl Matrix<Value = I32F32>,
+    bonds: &impl Matrix<Value = I32F32>,
+    consensus: &[I32F32],
+    alpha: &LiquidAlpha,
+) -> Dense<I32F32> {
     let n = weights.rows();
     let mut rates = Dense::filled(n, n, I32F32::ZERO);
     let (mut seen_weights, mut seen_bonds) = (SeenRow(vec![I32F32::ZERO; n]), SeenRow(vec![I32F32::ZERO; n]));

@@ -1,7 +1,7 @@
 //! Which weights count, and each validator's in shares (YUMA §5).
 
-use crate::fixed::I32F32;
-use crate::matrix::Csr;
+use crate::fixed::{Divisor, I32F32};
+use crate::matrix::{Csr, Matrix};
 
 /// What decides whether a weight counts. Vectors hold one value per uid.
 #[derive(Clone, Copy, Debug)]
@@ -22,32 +22,33 @@ pub struct Admission<'a> {
 ///
 /// A row needs a permit. An entry (i, j) needs: `i != j` unless i is the owner; weights set after j was registered,
 /// `last_update_i > registered_j`; and no open commit from before that, `commit_i >= registered_j`.
-pub fn admitted(weights: &Csr<u16>, admission: Admission<'_>) -> Csr<I32F32> {
-    let mut admitted = Csr::with_capacity(weights.rows(), weights.len());
-    for (uid, (&permit, &last_update)) in admission.permit.iter().zip(admission.last_update).enumerate() {
-        if permit {
-            let may_weigh_itself = admission.owner.map(usize::from) == Some(uid);
-            let commit =
-                admission.commit_block.and_then(|blocks| blocks.get(uid).copied().flatten()).unwrap_or(u64::MAX);
-            for (column, weight) in weights.row(uid) {
-                let miner = usize::from(column);
-                let Some(&registered) = admission.block_at_registration.get(miner) else { continue };
-                if (miner != uid || may_weigh_itself) && last_update > registered && commit >= registered {
-                    admitted.push(column, I32F32::from_u16(weight));
-                }
-            }
-        }
-        admitted.end_row();
-    }
-    admitted
+pub fn admitted<'a>(weights: &'a Csr<u16>, admission: Admission<'a>) -> impl Matrix<Value = u16> + 'a {
+    weights.filtered(move |uid, column, weight| {
+        let miner = usize::from(column);
+        let may_weigh_itself = admission.owner.map(usize::from) == Some(uid);
+        let commit = admission.commit_block.and_then(|blocks| blocks.get(uid).copied().flatten()).unwrap_or(u64::MAX);
+        let registered = *admission.block_at_registration.get(miner)?;
+        let fresh = admission.last_update[uid] > registered && commit >= registered;
+        (admission.permit[uid] && (miner != uid || may_weigh_itself) && fresh).then_some(weight)
+    })
 }
 
-/// Divides every row by its sum: `w_ij = w_ij / SUM_j w_ij`. A row of zeros stays.
-pub fn normalize_rows(weights: &mut Csr<I32F32>) {
+/// Every row in shares of its sum: `w_ij = w_ij / SUM_j w_ij`. A row of zeros stays.
+pub fn shares(weights: &impl Matrix<Value = u16>) -> Csr<I32F32> {
+    let mut shares = Csr::with_capacity(weights.rows(), weights.most_entries());
     for row in 0..weights.rows() {
-        let values = weights.row_values_mut(row);
-        if values.iter().sum::<I32F32>() > I32F32::ZERO {
-            I32F32::normalize(values);
+        let mut sum = 0_u32;
+        // Counted in units of 2^-32 at first: a quotient does not change with the unit of both.
+        shares.extend(weights.row(row).map(|(column, weight)| {
+            sum = sum.wrapping_add(weight.into());
+            (column, I32F32::from_bits(weight.into()))
+        }));
+        // Only a sum above zero divides; beyond 32,767 entries it may have wrapped below.
+        let divisor = (1..1 << 31).contains(&sum).then(|| Divisor::new(I32F32::from_bits(sum.into())));
+        for share in shares.new_values_mut() {
+            *share = divisor.map_or(I32F32::from_bits(share.to_bits() << 32), |divisor| divisor.divide(*share));
         }
+        shares.end_row();
     }
+    shares
 }

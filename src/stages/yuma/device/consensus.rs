@@ -7,7 +7,7 @@ use super::layout::{Params, Problem, pieces, share};
 use super::samples;
 use crate::device::{Access, Args, Kernel, Parity};
 use crate::fixed::I32F32;
-use crate::stages::yuma::consensus::{Vote, weighted_median};
+use crate::stages::yuma::consensus::{Median, Vote};
 
 /// Bindings: problems, tiles, stakes, weights, consensus and rank `[uids]`.
 pub static KERNEL: Kernel = Kernel {
@@ -35,15 +35,16 @@ fn consensus(args: &mut Args<'_>) {
     problems.par_iter().zip(consensus).zip(rank).for_each(|((problem, consensus), rank)| {
         let weights = &weights[problem.first_cell as usize..][..problem.cells()];
         let stakes = &stakes[problem.first_row as usize..][..problem.rows as usize];
-        let mut votes = Vec::with_capacity(stakes.len());
+        let voting: Vec<I32F32> = stakes.iter().map(|&[_, vote]| vote).collect();
+        let (mut votes, mut median) = (Vec::with_capacity(stakes.len()), Median::default());
         for (column, (consensus, rank)) in consensus.iter_mut().zip(rank).enumerate() {
             let given = || weights.iter().skip(column).step_by(problem.columns as usize).map(|word| share(*word));
             votes.clear();
-            let positive = given().zip(stakes).filter(|(weight, [_, vote])| *weight.min(vote) > I32F32::ZERO);
-            votes.extend(positive.map(|(weight, &[_, vote])| Vote::new(weight, vote)));
-            let supported: I32F32 = votes.iter().map(Vote::stake).sum();
+            let positive = given().zip(&voting).zip(0..).filter(|((score, vote), _)| *score.min(vote) > I32F32::ZERO);
+            votes.extend(positive.map(|((score, _), row)| Vote::new(score, row)));
+            let supported: I32F32 = votes.iter().map(|vote| vote.stake(&voting)).sum();
             let zeros = (votes.len() < problem.voters as usize).then(|| problem.votes.saturating_sub(supported));
-            *consensus = weighted_median(&mut votes, zeros, problem.minority);
+            *consensus = median.weighted(&mut votes, &voting, zeros, problem.minority);
             *rank = given().zip(stakes).map(|(weight, [stake, _])| stake.saturating_mul(weight.min(*consensus))).sum();
         }
     });
