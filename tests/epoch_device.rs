@@ -3,71 +3,32 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde_json::{Map, Value, json};
+use common::difference;
+use common::recordings::{Recorded, all, packed, recorded, selection};
+use common::subnets::{Limits, random};
+use serde_json::Value;
 use tauscore::device::{Call, Device, Kernel, Noise};
 use tauscore::fixed::I32F32;
-use tauscore::matrix::Csr;
 use tauscore::stages::yuma::device::{arithmetic, epochs};
-use tauscore::stages::yuma::{ActivityCutoff, ConsensusMode, Epoch, Fields, Hyperparameters, State};
+use tauscore::stages::yuma::{Epoch, Fields, State};
 
 /// The CPU twins and every adapter.
 fn executors() -> Vec<Device> {
     std::iter::once(Device::cpu()).chain(common::devices()).collect()
 }
 
-fn packed(path: &Path) -> Value {
-    let file = std::fs::File::open(path).expect("the file can be opened");
-    serde_json::from_reader(flate2::read::GzDecoder::new(file)).expect("JSON")
-}
-
-fn recordings(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
-    paths.retain(|path| {
-        let name = path.to_string_lossy();
-        name.ends_with(".json.gz") && !name.ends_with("ops.json.gz")
-    });
-    paths.sort();
-    paths
-}
-
-/// Every epoch of a recording: its name, its inputs, carried over as recorded, and what the chain stored.
-fn recorded(path: &Path) -> Vec<(String, State, Value)> {
-    fn merge(inputs: &mut Value, changes: &Map<String, Value>) {
-        for (key, value) in changes {
-            inputs[key] = value.clone();
-        }
-    }
-    let case = packed(path);
-    let mut inputs = json!({ "n": case["n"] });
-    let mut epochs = Vec::new();
-    for (index, epoch) in case["epochs"].as_array().expect("epochs").iter().enumerate() {
-        merge(&mut inputs, epoch["in"].as_object().expect("inputs"));
-        let state: State = serde_json::from_value(inputs.clone()).expect("a recording is a valid state");
-        let chain = &epoch["chain"];
-        epochs.push((format!("{} epoch {index}", case["name"]), state, chain.clone()));
-        let carried = json!({
-            "validator_permit": chain["new_validator_permit"],
-            "bonds": chain["bonds"],
-            "stored_consensus": chain["consensus"],
-        });
-        merge(&mut inputs, carried.as_object().expect("an object"));
-    }
-    epochs
-}
-
 /// Compares with the chain and with the host, all epochs in one call.
 fn equal_to_chain(paths: &[PathBuf]) -> usize {
-    let cases: Vec<_> = paths.iter().flat_map(|path| recorded(path)).collect();
-    let states: Vec<State> = cases.iter().map(|(_, state, _)| state.clone()).collect();
+    let cases: Vec<Recorded> = paths.iter().flat_map(|path| recorded(path)).collect();
+    let states: Vec<State> = cases.iter().map(|case| case.state.clone()).collect();
     let right: Vec<Epoch> = states.iter().map(Epoch::new).collect();
     for device in executors() {
         let found = epochs(&device, &states).expect("the device does not fail");
         assert_eq!(found.len(), states.len(), "{}: an epoch for every state", device.name());
         let mut mismatching = 0;
-        for (((name, _, chain), right), found) in cases.iter().zip(&right).zip(&found) {
+        for ((Recorded { name, chain, .. }, right), found) in cases.iter().zip(&right).zip(&found) {
             if found != right || serde_json::to_value(found).expect("JSON") != *chain {
                 mismatching += 1;
                 if mismatching <= 3 {
@@ -81,27 +42,16 @@ fn equal_to_chain(paths: &[PathBuf]) -> usize {
     states.len()
 }
 
-fn difference(found: &Epoch, right: &Epoch) -> String {
-    let [found, right] = [found, right].map(|epoch| serde_json::to_value(epoch).expect("JSON"));
-    let fields = right.as_object().expect("an object").iter().filter(|(key, value)| found[key.as_str()] != **value);
-    fields.map(|(key, value)| format!("{key}: {} where right is {value}\n", found[key])).collect()
-}
-
 #[test]
 fn the_selection_of_recordings_on_every_device() {
-    let folder = common::package().join("datasets/yuma");
-    assert!(equal_to_chain(&recordings(&folder)) >= 224, "a selection of every family");
+    assert!(equal_to_chain(&selection()) >= 224, "a selection of every family");
 }
 
 /// A fixed third of all recordings; all of them with `TAUSCORE_ALL_RECORDINGS=1`.
 #[test]
 fn a_third_of_all_recordings_on_every_device() {
-    let all = std::env::var_os("TAUSCORE_ALL_RECORDINGS").is_some();
-    let paths = recordings(&common::package().join("../shared/vectors/yuma/public"));
-    let some: Vec<PathBuf> = paths.into_iter().step_by(if all { 1 } else { 3 }).collect();
-    if some.is_empty() {
-        eprintln!("SKIPPED: no full set of recordings beside the repository");
-    }
+    let every = if std::env::var_os("TAUSCORE_ALL_RECORDINGS").is_some() { 1 } else { 3 };
+    let some: Vec<PathBuf> = all().into_iter().step_by(every).collect();
     equal_to_chain(&some);
 }
 
@@ -154,92 +104,10 @@ fn recorded_operations_on_every_device() {
     }
 }
 
-/// A subnet with anything that a valid state may have; `wild` also what no chain can hold.
-fn subnet(noise: &mut Noise, wild: bool) -> State {
+/// A random subnet, from one uid to more than a workgroup has.
+fn subnet(noise: &mut Noise, limits: Limits) -> State {
     let n = [1, 2, 3, 5, 17, 64, 70][noise.below(7) as usize];
-    let edge = |noise: &mut Noise| match noise.below(5) {
-        0 => 0_u16,
-        1 => u16::MAX,
-        2 => 32_767,
-        _ => noise.bits() as u16,
-    };
-    let matrix = |noise: &mut Noise, columns: u32| {
-        let mut matrix = Csr::with_capacity(n, 0);
-        let density = 1 + noise.below(4);
-        for _ in 0..n {
-            let mut row: Vec<u16> = (0..columns as u16).filter(|_| noise.below(density) == 0).collect();
-            if noise.below(3) == 0 {
-                row.clear();
-            }
-            for _ in 0..if noise.below(2) == 0 { row.len() / 2 } else { 0 } {
-                let places = [noise.below(row.len() as u32), noise.below(row.len() as u32)];
-                row.swap(places[0] as usize, places[1] as usize);
-            }
-            if wild && noise.below(8) == 0 && !row.is_empty() {
-                row.push(row[0]);
-            }
-            for column in row {
-                matrix.push(column, edge(noise));
-            }
-            matrix.end_row();
-        }
-        matrix
-    };
-    let weights = matrix(noise, n as u32);
-    let outside = n as u32 + noise.below(4);
-    let bonds = matrix(noise, outside);
-    let stake_levels = [2, 5, 1 << 31][noise.below(3) as usize];
-    let mode = noise.below(3);
-    let large = |noise: &mut Noise| u64::from(noise.bits()) << 32 | u64::from(noise.bits());
-    State::new(Fields {
-        block: 1000,
-        last_mechanism_step_block: [0, 950, 899][noise.below(3) as usize],
-        rao_emission: large(noise) >> noise.below(64),
-        hyper: Hyperparameters {
-            tempo: 100,
-            activity_cutoff: ActivityCutoff::Blocks([1, 50, 5000][noise.below(3) as usize]),
-            max_allowed_validators: edge(noise) % 80,
-            kappa: edge(noise),
-            bonds_penalty: edge(noise),
-            bonds_moving_average: if wild && noise.below(4) == 0 {
-                large(noise)
-            } else {
-                noise.below(1_000_001).into()
-            },
-            yuma3: mode > 0,
-            liquid_alpha: mode > 1,
-            alpha_low: edge(noise),
-            alpha_high: edge(noise),
-            alpha_sigmoid_steepness: edge(noise) as i16,
-            liquid_alpha_consensus_mode: [ConsensusMode::Auto, ConsensusMode::Previous, ConsensusMode::Current]
-                [noise.below(3) as usize],
-            stake_threshold: u64::from(noise.below(2)),
-            owner_uid: (noise.below(2) == 0).then(|| noise.below(n as u32) as u16),
-            ..Hyperparameters::default()
-        },
-        stake: (0..n)
-            .map(|_| if wild && noise.below(9) == 0 { u64::MAX } else { noise.below(stake_levels).into() })
-            .collect(),
-        validator_permit: (0..n).map(|_| noise.below(3) > 0).collect(),
-        last_update: (0..n - noise.below(2) as usize).map(|_| 900 + u64::from(noise.below(100))).collect(),
-        block_at_registration: (0..n)
-            .map(|_| if noise.below(3) > 0 { 0 } else { 880 + u64::from(noise.below(100)) })
-            .collect(),
-        weights,
-        bonds,
-        stored_consensus: (0..noise.below(2 * n as u32)).map(|_| edge(noise)).collect(),
-        commit_block: (noise.below(2) == 0).then(|| {
-            (0..n)
-                .map(|_| match noise.below(3) {
-                    0 => Some(850 + u64::from(noise.below(100))),
-                    1 => Some(u64::MAX),
-                    _ => None,
-                })
-                .collect()
-        }),
-        ..Fields::default()
-    })
-    .expect("a valid state")
+    random(noise, n, limits)
 }
 
 fn equal_to_host(states: &[State]) {
@@ -256,14 +124,14 @@ fn equal_to_host(states: &[State]) {
 #[test]
 fn random_batches_on_every_device() {
     let mut noise = Noise::new(7);
-    let states: Vec<State> = (0..1500).map(|_| subnet(&mut noise, false)).collect();
+    let states: Vec<State> = (0..1500).map(|_| subnet(&mut noise, Limits::Chain)).collect();
     equal_to_host(&states);
 }
 
 #[test]
 fn states_that_no_chain_holds_are_computed_too() {
     let mut noise = Noise::new(8);
-    let mut states: Vec<State> = (0..300).map(|_| subnet(&mut noise, true)).collect();
+    let mut states: Vec<State> = (0..300).map(|_| subnet(&mut noise, Limits::Types)).collect();
     states.push(State::new(Fields::default()).expect("an empty subnet is a subnet"));
     equal_to_host(&states);
     equal_to_host(&[]);
@@ -273,7 +141,7 @@ fn states_that_no_chain_holds_are_computed_too() {
 #[test]
 fn what_ifs_that_share_rows_on_every_device() {
     let mut noise = Noise::new(9);
-    let base = subnet(&mut noise, false);
+    let base = random(&mut noise, 64, Limits::Chain);
     let states: Vec<State> = (0..200_u16)
         .map(|index| {
             let mut fields = base.clone().into_fields();
@@ -287,7 +155,10 @@ fn what_ifs_that_share_rows_on_every_device() {
                 }
                 1 => fields.hyper.kappa = index * 300,
                 2 => fields.stake[usize::from(index) % n] += 1000,
-                _ => fields.block_at_registration[usize::from(index) % n] = 960,
+                _ => {
+                    fields.block_at_registration.resize(n, 0);
+                    fields.block_at_registration[usize::from(index) % n] = 960;
+                }
             }
             State::new(fields).expect("a valid state")
         })

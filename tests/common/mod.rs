@@ -1,12 +1,16 @@
-//! What several tests need: the model, the adapters, and how to skip loudly.
+//! What several tests need: the model, the adapters, recorded and random subnets, and how to skip loudly.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up must fail")]
+
+pub mod recordings;
+pub mod subnets;
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tauscore::device::{Device, adapters};
 use tauscore::models::{DEFAULT_MODEL, Store};
+use tauscore::stages::yuma::Epoch;
 
 /// The folder of this package.
 pub fn package() -> &'static Path {
@@ -14,7 +18,7 @@ pub fn package() -> &'static Path {
 }
 
 /// Says past the test's capture that something was not tested.
-fn skip(what: &str) {
+pub fn skip(what: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "SKIPPED: {what}");
 }
@@ -83,4 +87,20 @@ pub fn worst(found: &[f32], right: &[f32]) -> f32 {
         .zip(right)
         .map(|(found, right)| (found - right).abs())
         .fold(0.0, |worst, difference| if difference.is_nan() || difference > worst { difference } else { worst })
+}
+
+/// The fields in which two epochs differ, with both their values; of intermediate results those that both have.
+pub fn difference(found: &Epoch, right: &Epoch) -> String {
+    fn fields(prefix: &str, [found, right]: [&Value; 2]) -> String {
+        let Some(object) = right.as_object() else { return String::new() };
+        let differing = object.iter().filter(|(key, value)| found[key.as_str()] != **value);
+        differing.map(|(key, value)| format!("{prefix}{key}: {} where right is {value}\n", found[key])).collect()
+    }
+    let [found_stored, right_stored] = [found, right].map(|epoch| serde_json::to_value(epoch).unwrap());
+    let [found_raw, right_raw] = [found, right].map(|epoch| serde_json::to_value(&epoch.raw).unwrap());
+    let mut differences = fields("", [&found_stored, &right_stored]);
+    if found.raw.is_some() {
+        differences += &fields("raw ", [&found_raw, &right_raw]);
+    }
+    differences
 }

@@ -1,0 +1,126 @@
+//! The epoch against the oracle, bit for bit, on subnets that no recording has; and the oracle against the recordings.
+#![expect(clippy::expect_used, reason = "helpers of tests may fail as tests do")]
+
+mod common;
+mod oracle;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use common::difference;
+use common::recordings::{all, recorded, same_raw, selection};
+use common::subnets::{Limits, later, random};
+use tauscore::device::{Device, Noise};
+use tauscore::fixed::I32F32;
+use tauscore::stages::yuma::device::epochs;
+use tauscore::stages::yuma::{Epoch, State};
+
+/// How many epochs the oracle gives as the chain does, every stored number and every intermediate result.
+fn reproduced(paths: &[PathBuf]) -> usize {
+    let mut checked = 0;
+    for recorded in paths.iter().flat_map(|path| recorded(path)) {
+        let found = oracle::epoch(&recorded.state);
+        assert_eq!(serde_json::to_value(&found).expect("JSON"), recorded.chain, "{}: chain", recorded.name);
+        same_raw(&serde_json::to_value(&found.raw).expect("JSON"), &recorded.raw, &recorded.name);
+        checked += 1;
+    }
+    checked
+}
+
+#[test]
+fn the_oracle_gives_what_the_selected_recordings_say() {
+    let checked = reproduced(&selection());
+    assert!(checked >= 224, "only {checked} epochs in the selection");
+}
+
+#[test]
+fn the_oracle_gives_what_all_recordings_say() {
+    println!("{} epochs, 0 mismatching", reproduced(&all()));
+}
+
+/// Compares every bit, the stored order of bonds included; returns the epoch.
+fn equal_to_oracle(state: &State, place: &str) -> Epoch {
+    let (found, right) = (Epoch::with_raw(state), oracle::epoch(state));
+    let written = || serde_json::to_string(state).expect("JSON");
+    assert!(found == right, "{place}:\n{}state: {}", difference(&found, &right), written());
+    assert!(Epoch::new(state) == Epoch { raw: None, ..right }, "{place}: keeping raw changes the epoch");
+    found
+}
+
+/// Which parts of the epoch had something to do.
+fn reached(state: &State, epoch: &Epoch) -> [(&'static str, bool); 8] {
+    let raw = epoch.raw.as_ref().expect("raw was asked for");
+    let any = |values: &[I32F32]| values.iter().any(|value| *value != I32F32::ZERO);
+    let ascending = |row| epoch.bonds.row(row).map(|entry| entry.0).is_sorted();
+    let reference = raw.consensus_for_liquid_alpha.as_ref();
+    [
+        ("consensus", any(&raw.consensus)),
+        ("clipping", raw.clipped_weights != raw.weights_norm),
+        ("dividends", any(&raw.dividends)),
+        ("emission by stake alone", !any(&raw.incentive) && !any(&raw.dividends) && any(&raw.stake_norm)),
+        ("liquid alpha", raw.alphas.is_some()),
+        ("the previous consensus", reference.is_some_and(|reference| *reference != raw.consensus)),
+        ("a penalty in between", !matches!(state.hyper.bonds_penalty, 0 | u16::MAX)),
+        ("bonds out of order", !(0..state.n()).all(ascending)),
+    ]
+}
+
+#[test]
+fn subnets_followed_over_epochs_are_as_the_oracle_says() {
+    let mut noise = Noise::new(10);
+    let mut times = BTreeMap::new();
+    for subnet in 0..1000 {
+        let n = 1 + noise.below(40) as usize;
+        let mut state = random(&mut noise, n, Limits::Chain);
+        for index in 0..4 {
+            let epoch = equal_to_oracle(&state, &format!("subnet {subnet} epoch {index}"));
+            for (part, reached) in reached(&state, &epoch) {
+                *times.entry(part).or_insert(0) += usize::from(reached);
+            }
+            state = later(&mut noise, &state, &epoch);
+        }
+    }
+    println!("of 4000 epochs: {times:?}");
+    // A generator that leaves a part of the epoch idle would prove nothing about it.
+    assert!(times.values().all(|&times| times > 200), "of 4000 epochs: {times:?}");
+}
+
+/// The state with stakes that sum to less than 2^63 rao, four hundred times what there can ever be.
+///
+/// Beyond, sums wrap and shares of stake are negative. Then §3.5 ranks them below zero, and the engine does not.
+fn payable(state: State) -> State {
+    let mut fields = state.into_fields();
+    for stake in fields.stake.iter_mut().chain(fields.tao_stake.iter_mut().flatten()) {
+        *stake >>= 8;
+    }
+    State::new(fields).expect("a valid state")
+}
+
+#[test]
+fn subnets_at_the_limits_of_their_types_are_as_the_oracle_says() {
+    let mut noise = Noise::new(11);
+    for subnet in 0..2000 {
+        let n = 1 + noise.below(20) as usize;
+        let state = payable(random(&mut noise, n, Limits::Types));
+        equal_to_oracle(&state, &format!("subnet {subnet}"));
+    }
+}
+
+#[test]
+fn the_twins_of_the_kernels_are_as_the_oracle_says() {
+    let mut noise = Noise::new(12);
+    for limits in [Limits::Chain, Limits::Types] {
+        let states: Vec<State> = (0..300)
+            .map(|_| {
+                let n = 1 + noise.below(40) as usize;
+                payable(random(&mut noise, n, limits))
+            })
+            .collect();
+        let found = epochs(&Device::cpu(), &states).expect("the twins do not fail");
+        assert_eq!(found.len(), states.len(), "an epoch for every state");
+        for (index, (found, state)) in found.iter().zip(&states).enumerate() {
+            let right = Epoch { raw: None, ..oracle::epoch(state) };
+            assert!(*found == right, "{limits:?}, state {index}:\n{}", difference(found, &right));
+        }
+    }
+}
