@@ -85,23 +85,12 @@ fn subnets_followed_over_epochs_are_as_the_oracle_says() {
     assert!(times.values().all(|&times| times > 200), "of 4000 epochs: {times:?}");
 }
 
-/// The state with stakes that sum to less than 2^63 rao, four hundred times what there can ever be.
-///
-/// Beyond, sums wrap and shares of stake are negative. Then §3.5 ranks them below zero, and the engine does not.
-fn payable(state: State) -> State {
-    let mut fields = state.into_fields();
-    for stake in fields.stake.iter_mut().chain(fields.tao_stake.iter_mut().flatten()) {
-        *stake >>= 8;
-    }
-    State::new(fields).expect("a valid state")
-}
-
 #[test]
 fn subnets_at_the_limits_of_their_types_are_as_the_oracle_says() {
     let mut noise = Noise::new(11);
     for subnet in 0..2000 {
         let n = 1 + noise.below(20) as usize;
-        let state = payable(random(&mut noise, n, Limits::Types));
+        let state = random(&mut noise, n, Limits::Types);
         equal_to_oracle(&state, &format!("subnet {subnet}"));
     }
 }
@@ -113,7 +102,7 @@ fn the_twins_of_the_kernels_are_as_the_oracle_says() {
         let states: Vec<State> = (0..300)
             .map(|_| {
                 let n = 1 + noise.below(40) as usize;
-                payable(random(&mut noise, n, limits))
+                random(&mut noise, n, limits)
             })
             .collect();
         let found = epochs(&Device::cpu(), &states).expect("the twins do not fail");

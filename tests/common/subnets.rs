@@ -179,10 +179,7 @@ pub fn later(noise: &mut Noise, state: &State, epoch: &Epoch) -> State {
                     *block = now;
                 }
             }
-            let (columns, values) = fields.weights.columns_and_values_mut();
-            for (_, value) in columns.iter().zip(values).filter(|(column, _)| usize::from(**column) == uid) {
-                *value = 0;
-            }
+            fields.weights.map_in_place(|_, column, value| if usize::from(column) == uid { 0 } else { value });
         }
     }
     State::new(fields).expect("a valid state")

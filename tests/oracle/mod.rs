@@ -86,23 +86,23 @@ pub fn epoch(state: &State) -> Epoch {
         server_emission: rao(&server),
         validator_emission: rao(&validator),
         emission: rao(&both),
-        bonds: compressed(&stored).map(I32F32::to_proportion),
+        bonds: compressed(&stored, I32F32::to_proportion),
         raw: Some(Box::new(Raw {
             stake_norm: stake,
             active_stake,
-            weights_norm: compressed(&weights),
+            weights_norm: compressed(&weights, |bits| bits),
             consensus,
-            clipped_weights: compressed(&clipped),
+            clipped_weights: compressed(&clipped, |bits| bits),
             validator_trust,
             rank,
             incentive,
-            weights_for_bonds: compressed(&weights_for_bonds),
-            bonds_old: compressed(&bonding.old),
-            bonds_delta: bonding.delta.as_ref().map(compressed),
+            weights_for_bonds: compressed(&weights_for_bonds, |bits| bits),
+            bonds_old: compressed(&bonding.old, |bits| bits),
+            bonds_delta: bonding.delta.as_ref().map(|delta| compressed(delta, |bits| bits)),
             consensus_for_liquid_alpha: bonding.reference_consensus,
             alphas: bonding.alphas,
-            ema_bonds: compressed(&bonding.stored),
-            ema_bonds_norm: compressed(&bonding.normalized),
+            ema_bonds: compressed(&bonding.stored, |bits| bits),
+            ema_bonds_norm: compressed(&bonding.normalized, |bits| bits),
             total_bonds_per_validator: bonding.total_bonds,
             dividends: bonding.dividends,
             norm_server_emission: server,
@@ -521,11 +521,11 @@ fn liquid_average(weights_for_bonds: &Matrix, old: &Matrix, rates: &[Vec<I32F32>
     weights_for_bonds.iter().zip(old).zip(rates).map(mix).collect()
 }
 
-fn compressed(matrix: &Matrix) -> Csr<I32F32> {
+fn compressed<T: Copy>(matrix: &Matrix, value: impl Fn(I32F32) -> T) -> Csr<T> {
     let mut rows = Csr::with_capacity(matrix.len(), 0);
     for row in matrix {
-        for &(column, value) in row {
-            rows.push(column, value);
+        for &(column, bits) in row {
+            rows.push(column, value(bits));
         }
         rows.end_row();
     }

@@ -36,7 +36,8 @@ pub struct Epoch {
     pub server_emission: Vec<u64>,
     /// What each earns as a validator, in rao.
     pub validator_emission: Vec<u64>,
-    /// What each earns, in rao; floored on its own, so it can differ from the sum of the two by one.
+    /// What each earns, in rao. Its share of the pot is floored on its own, so it can differ from the sum of the two by up to
+    /// `pot / 2^32 + 2`.
     pub emission: Vec<u64>,
     /// Bonds as stored for the next epoch, in 65535ths; rows of those without a permit are empty.
     pub bonds: Csr<u16>,

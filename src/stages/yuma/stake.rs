@@ -28,14 +28,13 @@ pub fn normalized(total: &[I64F64]) -> Vec<I32F32> {
     total.iter().map(|stake| share(stake).to_i32f32()).collect()
 }
 
-/// Marks the `k` largest stakes above zero; of equals at the boundary the higher uids.
+/// Marks the `k` largest stakes that are not zero; of equals at the boundary the higher uids.
 pub fn top_k(stake: &[I32F32], k: usize) -> Vec<bool> {
     let mut marked: Vec<bool> = stake.iter().map(|&stake| stake != I32F32::ZERO).collect();
-    let mut order: Vec<(I32F32, usize)> =
-        stake.iter().copied().zip(0..).filter(|&(stake, _)| stake != I32F32::ZERO).collect();
-    let surplus = order.len().saturating_sub(k);
+    let surplus = stake.len().saturating_sub(k);
     if surplus > 0 {
-        // The surplus comes first, by stake and then by uid.
+        // The surplus comes first, by stake and then by uid. Zeros are part of it, and above shares that overflowed below zero.
+        let mut order: Vec<(I32F32, usize)> = stake.iter().copied().zip(0..).collect();
         order.select_nth_unstable(surplus - 1);
         for &(_, uid) in &order[..surplus] {
             marked[uid] = false;
