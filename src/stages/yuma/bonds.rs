@@ -86,13 +86,8 @@ pub fn bonds_count_before(block: u64, last_step: u64, tempo: u16) -> u64 {
     if last_step == 0 { block.saturating_sub(tempo.into()) } else { last_step.saturating_add(1) }
 }
 
-/// The miners registered before `before`, in whom bonds count.
-pub fn registered(before: u64, block_at_registration: &[u64]) -> Vec<bool> {
-    block_at_registration.iter().map(|&registered| before > registered).collect()
-}
-
 /// What each column is divided by; columns outside stay as they are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Divisors(Vec<Divisor>);
 
 impl Divisors {
@@ -116,8 +111,8 @@ impl Divisors {
             });
         }
         // Divided by 1, what has nothing to be divided by stays.
-        let or_one = |divisor| if divisor == I32F32::ZERO { I32F32::ONE } else { divisor };
-        Self(folded.into_iter().map(|divisor| Divisor::new(or_one(divisor))).collect())
+        let one = Divisor::new(I32F32::ONE);
+        Self(folded.into_iter().map(|sum| if sum == I32F32::ZERO { one } else { Divisor::new(sum) }).collect())
     }
 
     /// The value over its column's divisor; unchanged where that is zero.

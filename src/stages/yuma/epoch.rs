@@ -105,7 +105,6 @@ struct Bonding {
 
 /// Bonds on the way, as [`Raw`] lists them.
 struct RawBonding {
-    old: Csr<I32F32>,
     delta: Option<Csr<I32F32>>,
     reference_consensus: Option<Vec<I32F32>>,
     alphas: Option<Dense<I32F32>>,
@@ -124,12 +123,12 @@ pub(super) struct Shares {
 impl Epoch {
     /// Computes the epoch of a state.
     pub fn new(state: &State) -> Self {
-        epoch(state, false)
+        epoch(state, Keep::Results)
     }
 
     /// Computes the epoch of a state and keeps every intermediate result.
     pub fn with_raw(state: &State) -> Self {
-        epoch(state, true)
+        epoch(state, Keep::Raw)
     }
 }
 
@@ -169,52 +168,103 @@ pub(super) fn standing(state: &State) -> Standing<'_> {
     Standing { last_update, block_at_registration, stake_norm, active, permit, new_permit, active_stake }
 }
 
+impl Standing<'_> {
+    /// What decides whether a weight counts.
+    pub(super) fn admission<'a>(&'a self, state: &'a State) -> Admission<'a> {
+        Admission {
+            permit: &self.permit,
+            owner: state.hyper.owner_uid,
+            last_update: &self.last_update,
+            block_at_registration: &self.block_at_registration,
+            commit_block: state.commit_block.as_deref(),
+        }
+    }
+
+    /// The stored bonds that count: in shares of each miner's under Yuma2, as they are under Yuma3.
+    pub(super) fn old_bonds<'a>(&self, state: &'a State) -> impl Matrix<Value = I32F32> + use<'a> {
+        let (n, yuma3) = (state.n(), state.hyper.yuma3);
+        let before = bonds::bonds_count_before(state.block, state.last_mechanism_step_block, state.hyper.tempo);
+        let registered: Vec<bool> = self.block_at_registration.iter().map(|&block| before > block).collect();
+        let counts = move |column: u16| registered.get(usize::from(column)).copied().unwrap_or(before > 0);
+        let value = move |column: u16, bond| match usize::from(column) < n {
+            _ if yuma3 => I32F32::from_proportion(bond),
+            // In units of 2^-32, which a quotient does not change with; but what lies outside the subnet is divided by nothing.
+            true => I32F32::from_bits(bond.into()),
+            false => I32F32::from_u16(bond),
+        };
+        let sums = if yuma3 {
+            Divisors::default()
+        } else {
+            Divisors::sums(&state.bonds.filtered(|_, column, bond| counts(column).then(|| value(column, bond))))
+        };
+        state.bonds.filtered(move |_, column, bond| counts(column).then(|| sums.divide(column, value(column, bond))))
+    }
+}
+
+/// What to hand out besides what every epoch gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// Nothing, and no bonds either.
+    Little,
+    /// Nothing.
+    Results,
+    /// Every intermediate result.
+    Raw,
+}
+
 /// The whole epoch.
-fn epoch(state: &State, keep_raw: bool) -> Epoch {
-    let hyper = &state.hyper;
-    let Standing { last_update, block_at_registration, stake_norm, active, permit, new_permit, active_stake } =
-        standing(state);
+fn epoch(state: &State, keep: Keep) -> Epoch {
+    let standing = standing(state);
 
     // Weights: w_ij, what counts of the submitted rows, in shares.
-    let admission = Admission {
-        permit: &permit,
-        owner: hyper.owner_uid,
-        last_update: &last_update,
-        block_at_registration: &block_at_registration,
-        commit_block: state.commit_block.as_deref(),
-    };
-    let weights = weights::shares(&weights::admitted(&state.weights, admission));
+    let weights = weights::shares(&weights::admitted(&state.weights, standing.admission(state)));
 
     // Consensus: C_j, the stake-weighted median; c_ij = min(w_ij, C_j).
-    let consensus = consensus::consensus(&weights, &active_stake, I32F32::from_proportion(hyper.kappa));
+    let kappa = I32F32::from_proportion(state.hyper.kappa);
+    let consensus = consensus::consensus(&weights, &standing.active_stake, kappa);
+
+    settled(state, &standing, &standing.old_bonds(state), weights, consensus, keep)
+}
+
+/// The epoch from consensus on.
+pub(super) fn settled(
+    state: &State,
+    standing: &Standing<'_>,
+    old_bonds: &impl Matrix<Value = I32F32>,
+    weights: Csr<I32F32>,
+    consensus: Vec<I32F32>,
+    keep: Keep,
+) -> Epoch {
+    let hyper = &state.hyper;
+    let Standing { stake_norm, active_stake, new_permit, .. } = standing;
 
     // Validator trust: T_i = SUM_j c_ij. Rank: r_j = SUM_i s_i c_ij. Incentive: I_j = r_j / SUM r.
-    let (validator_trust, rank) = consensus::support(&weights, &consensus, &active_stake);
+    let (validator_trust, rank) = consensus::support(&weights, &consensus, active_stake);
     let mut incentive = rank.clone();
     I32F32::normalize(&mut incentive);
 
     // Bonds: B_ij, moved towards what the weights buy. Dividends: D_i = SUM_j B_ij I_j, under Yuma3 times s_i, normalised.
     let penalty = I32F32::from_proportion(hyper.bonds_penalty);
-    let submitted = keep_raw.then(|| weights.clone());
+    let submitted = (keep == Keep::Raw).then(|| weights.clone());
     let weights_for_bonds = bonds::weights_for_bonds(weights, &consensus, penalty);
     let market = Market {
         state,
+        old: old_bonds,
         weights: &weights_for_bonds,
-        active_stake: &active_stake,
+        active_stake,
         consensus: &consensus,
         incentive: &incentive,
-        block_at_registration: &block_at_registration,
-        new_permit: &new_permit,
-        keep_raw,
+        new_permit,
+        keep,
     };
     let bonding = if hyper.yuma3 { market.yuma3() } else { market.yuma2() };
 
     // Emission: (I_j, D_j) / SUM (I + D), times the pot.
-    let shares = shares(&incentive, &bonding.dividends, fallback(&stake_norm, &active_stake));
+    let shares = shares(&incentive, &bonding.dividends, fallback(stake_norm, active_stake));
     let rao = |shares: &[I32F32]| shares.iter().map(|share| share.of_rao(state.rao_emission)).collect();
 
     let epoch = Epoch {
-        stake_weight: proportions(&stake_norm),
+        stake_weight: proportions(stake_norm),
         consensus: proportions(&consensus),
         incentive: proportions(&incentive),
         dividends: proportions(&bonding.dividends),
@@ -223,25 +273,25 @@ fn epoch(state: &State, keep_raw: bool) -> Epoch {
         validator_emission: rao(&shares.validator),
         emission: rao(&shares.combined),
         bonds: bonding.stored,
-        active,
-        new_validator_permit: new_permit,
+        active: standing.active.clone(),
+        new_validator_permit: new_permit.clone(),
         raw: None,
     };
     let Some((raw, weights)) = bonding.raw.zip(submitted) else { return epoch };
-    let (_, legacy_prerank) = consensus::support(&weights, &vec![I32F32::MAX; state.n()], &active_stake);
+    let (_, legacy_prerank) = consensus::support(&weights, &vec![I32F32::MAX; state.n()], active_stake);
     let raw = Raw {
         weights_for_bonds,
         legacy_trust: consensus::trust(&rank, &legacy_prerank),
         legacy_prerank,
-        stake_norm,
-        active_stake,
+        stake_norm: stake_norm.clone(),
+        active_stake: active_stake.clone(),
         clipped_weights: bonds::weights_for_bonds(weights.clone(), &consensus, I32F32::ONE),
         weights_norm: weights,
         consensus,
         validator_trust,
         rank,
         incentive,
-        bonds_old: raw.old,
+        bonds_old: old_bonds.to_csr(),
         bonds_delta: raw.delta,
         consensus_for_liquid_alpha: raw.reference_consensus,
         alphas: raw.alphas,
@@ -257,53 +307,33 @@ fn epoch(state: &State, keep_raw: bool) -> Epoch {
 }
 
 /// What bonds are bought with and paid by.
-struct Market<'a> {
+struct Market<'a, Old> {
     state: &'a State,
+    old: &'a Old,
     weights: &'a Csr<I32F32>,
     active_stake: &'a [I32F32],
     consensus: &'a [I32F32],
     incentive: &'a [I32F32],
-    block_at_registration: &'a [u64],
     new_permit: &'a [bool],
-    keep_raw: bool,
+    keep: Keep,
 }
 
-impl Market<'_> {
-    /// The stored bonds that count, converted by column and value: all but those in miners registered since (§8.3). Columns outside
-    /// the subnet count as registered at block 0.
-    fn old(&self, convert: impl Fn(u16, u16) -> I32F32) -> impl Matrix<Value = I32F32> {
-        let before =
-            bonds::bonds_count_before(self.state.block, self.state.last_mechanism_step_block, self.state.hyper.tempo);
-        let registered = bonds::registered(before, self.block_at_registration);
-        self.state.bonds.filtered(move |_, column, bond| {
-            registered.get(usize::from(column)).copied().unwrap_or(before > 0).then(|| convert(column, bond))
-        })
-    }
-
+impl<Old: Matrix<Value = I32F32>> Market<'_, Old> {
     /// Bonds bought with stake; what they earn is shared by bonds alone (§8.A).
     fn yuma2(&self) -> Bonding {
-        // In units of 2^-32, which a quotient does not change with; but what lies outside the subnet is divided by nothing.
-        let old = self.old(|column, bond| {
-            if usize::from(column) < self.state.n() { I32F32::from_bits(bond.into()) } else { I32F32::from_u16(bond) }
-        });
-        let sums = Divisors::sums(&old);
-        let old = sums.of(&old);
         let bought = self.weights.mapped(|row, _, weight| weight.saturating_mul(self.active_stake[row]));
         let sums = Divisors::sums(&bought);
         let delta = sums.of(&bought);
-        let mut average =
-            bonds::moving_average(&delta, &old, bonds::moving_average_alpha(self.state.hyper.bonds_moving_average));
-        let sums = Divisors::sums(&average);
-        sums.divide_all(&mut average);
-        let normalized = average;
+        let alpha = bonds::moving_average_alpha(self.state.hyper.bonds_moving_average);
+        let mut normalized = bonds::moving_average(&delta, self.old, alpha);
+        Divisors::sums(&normalized).divide_all(&mut normalized);
         let mut dividends = bonds::earnings(&normalized, self.incentive);
         I32F32::normalize(&mut dividends);
         let largest = Divisors::largest(&normalized);
         Bonding {
-            stored: bonds::stored(&normalized, self.new_permit, |column, bond| largest.divide(column, bond)),
+            stored: self.stored(&normalized, |column, bond| largest.divide(column, bond)),
             dividends,
-            raw: self.keep_raw.then(|| RawBonding {
-                old: old.to_csr(),
+            raw: (self.keep == Keep::Raw).then(|| RawBonding {
                 delta: Some(delta.to_csr()),
                 reference_consensus: None,
                 alphas: None,
@@ -317,17 +347,16 @@ impl Market<'_> {
     /// Bonds bought with weights; stake counts in what they earn (§8.B).
     fn yuma3(&self) -> Bonding {
         let hyper = &self.state.hyper;
-        let old = self.old(|_, bond| I32F32::from_proportion(bond));
         let (mut reference_consensus, mut alphas) = (None, None);
         let average = if hyper.liquid_alpha && self.consensus.iter().any(|&consensus| consensus != I32F32::ZERO) {
             let alpha = LiquidAlpha::new(hyper.alpha_low, hyper.alpha_high, hyper.alpha_sigmoid_steepness);
             let reference = liquid::reference_consensus(hyper, self.consensus, &self.state.stored_consensus);
-            let average = liquid::moving_average(self.weights, &old, &reference, &alpha);
-            alphas = self.keep_raw.then(|| liquid::rates(self.weights, &old, &reference, &alpha));
+            let average = liquid::moving_average(self.weights, self.old, &reference, &alpha);
+            alphas = (self.keep == Keep::Raw).then(|| liquid::rates(self.weights, self.old, &reference, &alpha));
             reference_consensus = Some(reference);
             average
         } else {
-            bonds::moving_average(self.weights, &old, bonds::moving_average_alpha(hyper.bonds_moving_average))
+            bonds::moving_average(self.weights, self.old, bonds::moving_average_alpha(hyper.bonds_moving_average))
         };
         let sums = Divisors::sums(&average);
         let normalized = sums.of(&average);
@@ -336,10 +365,9 @@ impl Market<'_> {
         let mut dividends: Vec<I32F32> = total_bonds.iter().zip(self.active_stake).map(earned).collect();
         I32F32::normalize(&mut dividends);
         Bonding {
-            stored: bonds::stored(&average, self.new_permit, |_, bond| bond),
+            stored: self.stored(&average, |_, bond| bond),
             dividends,
-            raw: self.keep_raw.then(|| RawBonding {
-                old: old.to_csr(),
+            raw: (self.keep == Keep::Raw).then(|| RawBonding {
                 delta: None,
                 reference_consensus,
                 alphas,
@@ -348,6 +376,14 @@ impl Market<'_> {
                 total_bonds: Some(total_bonds),
             }),
         }
+    }
+
+    /// Bonds as they go to storage, each converted by column and value.
+    fn stored(&self, bonds: &Csr<I32F32>, convert: impl Fn(u16, I32F32) -> I32F32) -> Csr<u16> {
+        if self.keep == Keep::Little {
+            return Csr::empty(self.state.n());
+        }
+        bonds::stored(bonds, self.new_permit, convert)
     }
 }
 
