@@ -6,9 +6,9 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::liquid::LiquidAlpha;
-use super::state::{State, Triples, bits};
+use super::state::{EpochConsensus, State, Triples, bits};
 use super::weights::Admission;
-use super::{bonds, consensus, liquid, stake, weights};
+use super::{bonds, consensus, liquid, null, stake, weights};
 use crate::fixed::I32F32;
 use crate::matrix::{Csr, Dense};
 
@@ -119,7 +119,7 @@ impl Epoch {
         epoch(state, false)
     }
 
-    /// Computes the epoch of a state and keeps every intermediate result.
+    /// Computes the epoch of a state and keeps every intermediate result; a Null epoch has none.
     pub fn with_raw(state: &State) -> Self {
         epoch(state, true)
     }
@@ -164,6 +164,9 @@ pub(super) fn standing(state: &State) -> Standing<'_> {
 /// The whole epoch.
 fn epoch(state: &State, keep_raw: bool) -> Epoch {
     let hyper = &state.hyper;
+    if hyper.epoch_consensus == EpochConsensus::Null {
+        return null::epoch(state);
+    }
     let Standing { last_update, block_at_registration, stake_norm, active, permit, new_permit, active_stake } =
         standing(state);
 
