@@ -830,6 +830,43 @@ fn recorded_epochs_are_checked() {
 }
 
 #[test]
+fn the_mechanisms_of_a_subnet_are_computed_together() {
+    let place = Place::new();
+    let file = |mechid: u8, netuid: u16| {
+        let mut state = state();
+        (state["mechid"], state["netuid"]) = (json!(mechid), json!(netuid));
+        state.to_string()
+    };
+    place.write("m0.json", file(0, 7));
+    place.write("m1.json", file(1, 7));
+    place.write("other.json", file(1, 8));
+    let run = place.run(&["epoch", "--mechanisms", "--split", "21845,43690", "m0.json", "m1.json"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let lines: Vec<Value> = run.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(keys(&lines[0]), ["chain", "epoch", "name", "rao_emission"], "an epoch and its part of the pot");
+    assert_eq!((&lines[0]["name"], &lines[0]["rao_emission"]), (&json!("m0"), &json!("333333334")), "the remainder");
+    assert_eq!((&lines[1]["name"], &lines[1]["rao_emission"]), (&json!("m1"), &json!("666666666")), "two thirds");
+    let together = &lines[2];
+    assert_eq!(keys(together), ["aggregate", "mechanisms", "name", "netuid"], "all together");
+    assert_eq!((lines.len(), &together["mechanisms"], &together["netuid"]), (3, &json!(2), &json!(7)), "last");
+    let server = |chain: &Value, uid: usize| chain["server_emission"][uid].as_str().unwrap().parse::<u64>().unwrap();
+    for uid in 0..5 {
+        let sum = server(&lines[0]["chain"], uid) + server(&lines[1]["chain"], uid);
+        assert_eq!(server(&together["aggregate"], uid), sum, "uid {uid}");
+    }
+    for (args, said) in [
+        (&["other.json"][..], "error: other.json: netuid: 8, where mechanism 0 has 7"),
+        (&["m0.json"], "error: m0.json: mechid: 0, where mechanism 1 is expected"),
+        (&["m1.json", "--split", "65535"], "error: --split: 1 shares that sum to 65535, for 2 mechanisms"),
+        (&["m1.json", "--split", "1,2"], "error: --split: 2 shares that sum to 3, for 2 mechanisms"),
+    ] {
+        let run = place.run(&[&["epoch", "--mechanisms", "m0.json"], args].concat());
+        assert_eq!((run.code, run.out.as_str(), run.err.lines().count()), (2, "", 2), "{args:?}: {}", run.err);
+        assert_eq!(run.err.lines().next(), Some(said), "{args:?}");
+    }
+}
+
+#[test]
 fn whoever_reads_only_the_head_is_no_error() {
     let place = Place::new();
     let text = format!("{}\n", json!({"text": "the answer is seven"}));

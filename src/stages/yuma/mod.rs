@@ -11,6 +11,7 @@ mod decode;
 pub mod device;
 pub mod epoch;
 pub mod liquid;
+pub mod mechanism;
 pub mod null;
 pub mod stake;
 mod state;
