@@ -437,6 +437,7 @@ fn every_command_explains_itself() {
         "embed",
         "demo",
         "epoch",
+        "emission",
         "devices",
         "doctor",
         "bench",
@@ -863,6 +864,49 @@ fn the_mechanisms_of_a_subnet_are_computed_together() {
         let run = place.run(&[&["epoch", "--mechanisms", "m0.json"], args].concat());
         assert_eq!((run.code, run.out.as_str(), run.err.lines().count()), (2, "", 2), "{args:?}: {}", run.err);
         assert_eq!(run.err.lines().next(), Some(said), "{args:?}");
+    }
+}
+
+#[test]
+fn the_emission_schedule_is_told() {
+    let place = Place::new();
+    let run = place.run(&[
+        "emission",
+        "--issuance",
+        "20999999374151231",
+        "--alpha-issuance",
+        "1000000000000000",
+        "--root-tao",
+        "5000000000000000",
+    ]);
+    assert_eq!((run.code, run.err.as_str()), (0, ""), "it runs");
+    insta::assert_snapshot!("emission", run.out);
+    let run = place.run(&["emission", "--issuance", "10499999999999999", "--alpha-issuance", "0", "--json"]);
+    let told: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(told["emission"], "1000000000", "amounts are strings");
+    assert_eq!(told["next_halving"], json!({"issuance": "10500000000000000", "blocks": 1}), "the next block's");
+    let periods = told["schedule"].as_array().unwrap();
+    assert_eq!((periods.len(), &periods[1]["issuance"]), (30, &json!("10500000999999999")), "by whole blocks");
+    assert_eq!(
+        (&periods[1]["threshold"], &periods[1]["until"]),
+        (&json!("10500000000000000"), &json!(10_500_000)),
+        "of 1"
+    );
+    let (subnet, dividend) = (&told["subnet"], &told["subnet"]["dividends"]["validator"]);
+    assert_eq!((&subnet["owner"], &subnet["server"]), (&json!("179995422"), &json!("410002288")), "the default cut");
+    let rao = |key: &str| dividend[key].as_str().unwrap().parse::<u64>().unwrap();
+    assert_eq!((rao("dividend"), rao("take") + rao("stakers")), (360 * 410_002_288, 360 * 410_002_288), "an epoch's");
+    let run = place.run(&["emission", "--issuance", "21000000000000000"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(run.out.starts_with("21000000000000000 rao issued: 0 rao a block"), "as the chain: {}", run.out);
+    for issuance in ["-5", "1.5", "1e15", "many", "18446744073709551616"] {
+        let run = place.run(&["emission", "--issuance", issuance]);
+        assert_eq!((run.code, run.out.as_str()), (2, ""), "{issuance}");
+        assert!(
+            run.err.starts_with(&format!("error: invalid value '{issuance}' for '--issuance <RAO>'")),
+            "{}",
+            run.err
+        );
     }
 }
 
