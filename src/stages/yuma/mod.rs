@@ -15,6 +15,7 @@ pub mod mechanism;
 pub mod null;
 pub mod stake;
 mod state;
+pub mod submission;
 pub mod weights;
 
 pub use epoch::{Epoch, Raw};
