@@ -12,6 +12,7 @@
 //! | [`I32F32`] | `i64` | 32 | everything inside the epoch |
 //! | [`I64F64`] | `i128` | 64 | stake before it is normalised |
 //! | [`U96F32`] | `u128` | 32 | the TAO weight, block emission and its split |
+//! | [`U64F64`] | `u128` | 64 | how much of a subnet a mechanism is |
 #![deny(clippy::float_arithmetic)]
 
 use std::iter::Sum;
@@ -332,21 +333,13 @@ impl I64F64 {
     /// The floored product, clamped to the range.
     pub fn saturating_mul(self, other: Self) -> Self {
         let negative = (self.0 < 0) != (other.0 < 0);
-        let (a, b) = (self.0.unsigned_abs(), other.0.unsigned_abs());
-        let (a_high, a_low, b_high, b_low) = (a >> 64, a & LOW_64, b >> 64, b & LOW_64);
-        // a b / 2^64 = a_high b + a_low b_high + a_low b_low / 2^64: only the last part has a remainder.
-        let last = a_low * b_low;
-        let magnitude = a_high
-            .checked_mul(b)
-            .and_then(|high| high.checked_add(a_low * b_high))
-            .and_then(|high| high.checked_add(last >> 64));
-        match magnitude {
-            Some(magnitude) if negative => {
+        match product_64(self.0.unsigned_abs(), other.0.unsigned_abs()) {
+            Some((magnitude, remainder)) if negative => {
                 // Toward minus infinity: a remainder pushes the magnitude up.
-                let floored = magnitude.saturating_add(u128::from(last & LOW_64 != 0));
+                let floored = magnitude.saturating_add(u128::from(remainder));
                 Self(0_i128.checked_sub_unsigned(floored).unwrap_or(i128::MIN))
             }
-            Some(magnitude) => Self(i128::try_from(magnitude).unwrap_or(i128::MAX)),
+            Some((magnitude, _)) => Self(i128::try_from(magnitude).unwrap_or(i128::MAX)),
             None if negative => Self(i128::MIN),
             None => Self::MAX,
         }
@@ -434,6 +427,62 @@ impl U96F32 {
     }
 }
 
+/// An unsigned number with 64 integer and 64 fraction bits: `bits / 2^64`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct U64F64(u128);
+
+impl U64F64 {
+    /// 0.
+    pub const ZERO: Self = Self(0);
+    /// 1.
+    pub const ONE: Self = Self(1 << 64);
+
+    /// The value with these raw bits.
+    pub const fn from_bits(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    /// The raw bits, `value * 2^64`.
+    pub const fn to_bits(self) -> u128 {
+        self.0
+    }
+
+    /// An integer, exact.
+    pub const fn from_u64(value: u64) -> Self {
+        Self((value as u128) << 64)
+    }
+
+    /// The integer part, floored.
+    pub const fn to_u64(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+
+    /// The sum, clamped to the range.
+    pub const fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    /// The floored product, clamped to the range.
+    pub fn saturating_mul(self, other: Self) -> Self {
+        Self(product_64(self.0, other.0).map_or(u128::MAX, |(product, _)| product))
+    }
+
+    /// The truncated quotient; `None` for a zero divisor and where it does not fit.
+    pub fn checked_div(self, divisor: Self) -> Option<Self> {
+        shifted_quotient(self.0, 64, divisor.0).map(Self)
+    }
+}
+
+/// `floor(a b / 2^64)` and whether there is a remainder; `None` where it does not fit.
+fn product_64(a: u128, b: u128) -> Option<(u128, bool)> {
+    let (a_high, a_low, b_high, b_low) = (a >> 64, a & LOW_64, b >> 64, b & LOW_64);
+    // a b / 2^64 = a_high b + a_low b_high + a_low b_low / 2^64: only the last part has a remainder.
+    let last = a_low * b_low;
+    let product = a_high.checked_mul(b)?.checked_add(a_low * b_high)?.checked_add(last >> 64)?;
+    Some((product, last & LOW_64 != 0))
+}
+
 const LOW_32: u128 = 0xffff_ffff;
 const LOW_64: u128 = 0xffff_ffff_ffff_ffff;
 
@@ -492,4 +541,67 @@ pub fn within_max_weight(weights: &[u16], limit: u16) -> bool {
     let mut shares: Vec<I32F32> = weights.iter().copied().map(I32F32::from_u16).collect();
     I32F32::normalize(&mut shares);
     limit == u16::MAX || shares.iter().all(|share| *share <= I32F32::from_proportion(limit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unsigned_products_are_floored_and_clamped() {
+        // By integers without bounds: min((a * b) >> 64, 2^128 - 1).
+        for (a, b, product) in [
+            (0x1, 0x1, 0x0),
+            (0xffff_ffff_ffff_ffff, 0x1, 0x0),
+            (0x1_0000_0000_0000_0000, 0x1_0000_0000_0000_0000, 0x1_0000_0000_0000_0000),
+            (u128::MAX, 0x1_0000_0000_0000_0000, u128::MAX),
+            (u128::MAX, 0x1_0000_0000_0000_0001, u128::MAX),
+            (u128::MAX, u128::MAX, u128::MAX),
+            (
+                0x1_0000_0000_0000_0000_0000_3039,
+                0x7fff_ffff_ffff_ffff_ffff_ffff,
+                0x8000_0000_0000_0000_0000_181b_7fff_ffff,
+            ),
+            (
+                0xffff_ffff_ffff_ffff_0000_0000_0000_0001,
+                0xffff_ffff_ffff_ffff,
+                0xffff_ffff_ffff_fffe_0000_0000_0000_0001,
+            ),
+            (
+                0x5bc8_fbbc_bde5_c099_4164_d839_9f76_7c45,
+                0xb0c1_1fde_cb91_ce37,
+                0x3f5f_6b04_c39b_edaf_c34b_eab7_d7b5_df2b,
+            ),
+            (
+                0xa_bd69_fe29_d76d_4330_f144_6bea,
+                0x3b_6717_87b0_b125_ec1d_7da0,
+                0x27d_fa9f_eeb9_de12_2b67_294c_434e_c284,
+            ),
+        ] {
+            let (a, b) = (U64F64::from_bits(a), U64F64::from_bits(b));
+            assert_eq!(a.saturating_mul(b).to_bits(), product, "{a:?} * {b:?}");
+            assert_eq!(b.saturating_mul(a).to_bits(), product, "{b:?} * {a:?}");
+        }
+    }
+
+    #[test]
+    fn unsigned_quotients_are_truncated_where_they_fit() {
+        // By integers without bounds: (a << 64) / b.
+        let whole = U64F64::from_u64;
+        for (dividend, divisor, quotient) in [
+            (whole(1), whole(3), Some(0x5555_5555_5555_5555)),
+            (whole(1), whole(u64::MAX), Some(1)),
+            (whole(u64::MAX), whole(1), Some(0xffff_ffff_ffff_ffff_0000_0000_0000_0000)),
+            (whole(u64::MAX), whole(u64::MAX), Some(1 << 64)),
+            (whole(u64::MAX - 1), whole(u64::MAX), Some(0xffff_ffff_ffff_fffe)),
+            (whole(21_845), whole(65_535), Some(0x5555_5555_5555_5555)),
+            (whole(0), whole(7), Some(0)),
+            (U64F64::from_bits(1), whole(0), None),
+            (U64F64::from_bits(u128::MAX), U64F64::from_bits(1), None),
+        ] {
+            assert_eq!(dividend.checked_div(divisor).map(U64F64::to_bits), quotient, "{dividend:?} / {divisor:?}");
+        }
+        assert_eq!(U64F64::from_bits(u128::MAX).to_u64(), u64::MAX, "floored");
+        assert_eq!(U64F64::from_bits(u128::MAX).saturating_add(U64F64::ONE).to_bits(), u128::MAX, "clamped");
+    }
 }

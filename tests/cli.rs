@@ -437,6 +437,7 @@ fn every_command_explains_itself() {
         "embed",
         "demo",
         "epoch",
+        "emission",
         "devices",
         "doctor",
         "bench",
@@ -827,6 +828,86 @@ fn recorded_epochs_are_checked() {
     let run = place.run(&["epoch", "--check", "--json", "tampered.json"]);
     let summary: Value = serde_json::from_str(run.out.lines().last().unwrap()).unwrap();
     assert_eq!((run.code, &summary["mismatching"]), (1, &json!(1)), "with --json every line is JSON: {summary}");
+}
+
+#[test]
+fn the_mechanisms_of_a_subnet_are_computed_together() {
+    let place = Place::new();
+    let file = |mechid: u8, netuid: u16| {
+        let mut state = state();
+        (state["mechid"], state["netuid"]) = (json!(mechid), json!(netuid));
+        state.to_string()
+    };
+    place.write("m0.json", file(0, 7));
+    place.write("m1.json", file(1, 7));
+    place.write("other.json", file(1, 8));
+    let run = place.run(&["epoch", "--mechanisms", "--split", "21845,43690", "m0.json", "m1.json"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let lines: Vec<Value> = run.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(keys(&lines[0]), ["chain", "epoch", "name", "rao_emission"], "an epoch and its part of the pot");
+    assert_eq!((&lines[0]["name"], &lines[0]["rao_emission"]), (&json!("m0"), &json!("333333334")), "the remainder");
+    assert_eq!((&lines[1]["name"], &lines[1]["rao_emission"]), (&json!("m1"), &json!("666666666")), "two thirds");
+    let together = &lines[2];
+    assert_eq!(keys(together), ["aggregate", "mechanisms", "name", "netuid"], "all together");
+    assert_eq!((lines.len(), &together["mechanisms"], &together["netuid"]), (3, &json!(2), &json!(7)), "last");
+    let server = |chain: &Value, uid: usize| chain["server_emission"][uid].as_str().unwrap().parse::<u64>().unwrap();
+    for uid in 0..5 {
+        let sum = server(&lines[0]["chain"], uid) + server(&lines[1]["chain"], uid);
+        assert_eq!(server(&together["aggregate"], uid), sum, "uid {uid}");
+    }
+    for (args, said) in [
+        (&["other.json"][..], "error: other.json: netuid: 8, where mechanism 0 has 7"),
+        (&["m0.json"], "error: m0.json: mechid: 0, where mechanism 1 is expected"),
+        (&["m1.json", "--split", "65535"], "error: --split: 1 shares that sum to 65535, for 2 mechanisms"),
+        (&["m1.json", "--split", "1,2"], "error: --split: 2 shares that sum to 3, for 2 mechanisms"),
+    ] {
+        let run = place.run(&[&["epoch", "--mechanisms", "m0.json"], args].concat());
+        assert_eq!((run.code, run.out.as_str(), run.err.lines().count()), (2, "", 2), "{args:?}: {}", run.err);
+        assert_eq!(run.err.lines().next(), Some(said), "{args:?}");
+    }
+}
+
+#[test]
+fn the_emission_schedule_is_told() {
+    let place = Place::new();
+    let run = place.run(&[
+        "emission",
+        "--issuance",
+        "20999999374151231",
+        "--alpha-issuance",
+        "1000000000000000",
+        "--root-tao",
+        "5000000000000000",
+    ]);
+    assert_eq!((run.code, run.err.as_str()), (0, ""), "it runs");
+    insta::assert_snapshot!("emission", run.out);
+    let run = place.run(&["emission", "--issuance", "10499999999999999", "--alpha-issuance", "0", "--json"]);
+    let told: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(told["emission"], "1000000000", "amounts are strings");
+    assert_eq!(told["next_halving"], json!({"issuance": "10500000000000000", "blocks": 1}), "the next block's");
+    let periods = told["schedule"].as_array().unwrap();
+    assert_eq!((periods.len(), &periods[1]["issuance"]), (30, &json!("10500000999999999")), "by whole blocks");
+    assert_eq!(
+        (&periods[1]["threshold"], &periods[1]["until"]),
+        (&json!("10500000000000000"), &json!(10_500_000)),
+        "of 1"
+    );
+    let (subnet, dividend) = (&told["subnet"], &told["subnet"]["dividends"]["validator"]);
+    assert_eq!((&subnet["owner"], &subnet["server"]), (&json!("179995422"), &json!("410002288")), "the default cut");
+    let rao = |key: &str| dividend[key].as_str().unwrap().parse::<u64>().unwrap();
+    assert_eq!((rao("dividend"), rao("take") + rao("stakers")), (360 * 410_002_288, 360 * 410_002_288), "an epoch's");
+    let run = place.run(&["emission", "--issuance", "21000000000000000"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(run.out.starts_with("21000000000000000 rao issued: 0 rao a block"), "as the chain: {}", run.out);
+    for issuance in ["-5", "1.5", "1e15", "many", "18446744073709551616"] {
+        let run = place.run(&["emission", "--issuance", issuance]);
+        assert_eq!((run.code, run.out.as_str()), (2, ""), "{issuance}");
+        assert!(
+            run.err.starts_with(&format!("error: invalid value '{issuance}' for '--issuance <RAO>'")),
+            "{}",
+            run.err
+        );
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use tauscore::fixed::I32F32;
 use tauscore::matrix::Csr;
-use tauscore::stages::yuma::{ActivityCutoff, ConsensusMode, Epoch, Fields, Hyperparameters, State};
+use tauscore::stages::yuma::{ActivityCutoff, ConsensusMode, Epoch, EpochConsensus, Fields, Hyperparameters, State};
 
 /// Sparse entries `(row, column, value)` with ascending rows, each column at most once a row.
 fn entries(n: u16, most: usize) -> impl Strategy<Value = Vec<(u16, u16, u16)>> {
@@ -91,7 +91,7 @@ fn extreme() -> impl Strategy<Value = Fields> {
         let hyper = (
             [short(), short(), short(), short(), short(), short()],
             [number(), number(), number(), number()],
-            any::<(bool, bool, i16)>(),
+            (any::<(bool, bool, i16)>(), prop_oneof![3 => Just(EpochConsensus::Yuma), 1 => Just(EpochConsensus::Null)]),
             prop::option::of(uid.clone()),
             prop_oneof![Just(ConsensusMode::Current), Just(ConsensusMode::Previous), Just(ConsensusMode::Auto)],
         );
@@ -100,7 +100,7 @@ fn extreme() -> impl Strategy<Value = Fields> {
         (vectors, hyper, weights, bonds, [number(), number(), number()]).prop_map(
             move |(
                 vectors,
-                (shorts, numbers, (yuma3, liquid_alpha, steepness), owner_uid, mode),
+                (shorts, numbers, ((yuma3, liquid_alpha, steepness), epoch_consensus), owner_uid, mode),
                 weights,
                 bonds,
                 blocks,
@@ -122,6 +122,7 @@ fn extreme() -> impl Strategy<Value = Fields> {
                     last_mechanism_step_block,
                     rao_emission,
                     hyper: Hyperparameters {
+                        epoch_consensus,
                         tempo,
                         activity_cutoff: ActivityCutoff::Blocks(cutoff),
                         max_allowed_validators,

@@ -172,4 +172,19 @@ fn block_emission_switches() {
     }
     assert_eq!(before, Some(0), "the last switch is to nothing");
     assert_eq!(emission::block_emission(u64::MAX), 0, "beyond the supply");
+
+    // The schedule has these thresholds and no others: a period begins with the first block at or beyond its own.
+    let points = recorded["switch_points"].as_array().expect("a list");
+    let periods: Vec<emission::Period> = emission::schedule(0).collect();
+    assert_eq!(periods.len() + 1, points.len(), "a period for each, but the last, where nothing is emitted");
+    for (halvings, point) in points.iter().enumerate() {
+        let (from, expected) = (unsigned(&point["from_issuance"]), unsigned(&point["block_emission"]));
+        assert_eq!(emission::halving_threshold(halvings as u32), from, "halving {halvings}");
+        let Some(period) = periods.get(halvings) else { continue };
+        assert_eq!((period.halvings, period.emission), (halvings as u32, expected), "at {from}");
+        let overshoot = halvings.checked_sub(1).map_or(1, |earlier| periods[earlier].emission);
+        assert!((from..from + overshoot).contains(&period.issuance), "{period:?} at {from}");
+    }
+    let issued: u64 = periods.iter().map(|period| period.blocks * period.emission).sum();
+    assert_eq!(issued, 20_999_999_980_442_226, "all that is ever issued");
 }

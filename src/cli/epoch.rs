@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::device::{Choice, Device};
-use crate::stages::yuma::cases::{Case, Options, Outcome};
-use crate::stages::yuma::{Epoch, Raw};
+use crate::stages::yuma::cases::{Case, Options, Outcome, stem};
+use crate::stages::yuma::mechanism::{Aggregate, Subnet};
+use crate::stages::yuma::{Epoch, Raw, State};
 use crate::{Error, Result};
 
 /// Computes the Yuma epoch of a subnet, to the bit as the chain does.
@@ -31,6 +32,15 @@ pub struct EpochArgs {
     /// Intermediate results are computed, and compared, only with --raw, on the CPU
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<Choice>,
+
+    /// The files are the states of one subnet's mechanisms, in order; the first one's rao_emission is the subnet's pot. Print each
+    /// one's epoch and then what they come to together
+    #[arg(long, conflicts_with_all = ["raw", "check", "device"])]
+    pub mechanisms: bool,
+
+    /// The mechanisms' parts of the pot, in 65535ths [default: equal parts]
+    #[arg(long, value_name = "S0,S1,..", value_delimiter = ',', requires = "mechanisms")]
+    pub split: Option<Vec<u16>>,
 }
 
 /// What one epoch prints.
@@ -38,6 +48,9 @@ pub struct EpochArgs {
 struct Line<'a> {
     name: &'a str,
     epoch: usize,
+    /// The mechanism's part of the pot, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rao_emission: Option<String>,
     chain: &'a Epoch,
     #[serde(skip_serializing_if = "Option::is_none")]
     raw: Option<&'a Raw>,
@@ -45,9 +58,21 @@ struct Line<'a> {
     mismatches: &'a [String],
 }
 
+/// What a subnet's mechanisms print last.
+#[derive(Serialize)]
+struct Together<'a> {
+    name: String,
+    netuid: u16,
+    mechanisms: usize,
+    aggregate: &'a Aggregate,
+}
+
 /// Runs the command and returns its exit status: 0, or 1 where a check found a difference. With `json` its summary is
 /// JSON as well.
 pub fn run(args: &EpochArgs, json: bool, out: &mut dyn Write) -> Result<u8> {
+    if args.mechanisms {
+        return mechanisms(&args.files, args.split.as_deref(), out).map(|()| 0);
+    }
     let options = Options { raw: args.raw, check: args.check };
     let (mut checked, mut mismatching) = (0_usize, 0_usize);
     let device = args.device.as_ref().map(Device::open).transpose()?.filter(|device| !device.is_cpu());
@@ -59,6 +84,7 @@ pub fn run(args: &EpochArgs, json: bool, out: &mut dyn Write) -> Result<u8> {
         let line = Line {
             name: &case.name,
             epoch: outcome.index,
+            rao_emission: None,
             chain: &outcome.epoch,
             raw: outcome.epoch.raw.as_deref(),
             mismatches: outcome.mismatches.as_deref().unwrap_or_default(),
@@ -96,7 +122,35 @@ pub fn run(args: &EpochArgs, json: bool, out: &mut dyn Write) -> Result<u8> {
     Ok(u8::from(mismatching > 0))
 }
 
-fn write_line(out: &mut dyn Write, line: &Line<'_>) -> Result<()> {
+/// Prints the epochs of one subnet's mechanisms, and what they come to together.
+fn mechanisms(files: &[PathBuf], split: Option<&[u16]>, out: &mut dyn Write) -> Result<()> {
+    if let Some(split) = split {
+        // The chain ignores such a list; whoever types one means something else.
+        let (length, sum) = (split.len(), split.iter().copied().map(u32::from).sum::<u32>());
+        if length != files.len() || sum != u32::from(u16::MAX) {
+            return Err(Error::Usage {
+                argument: "--split".into(),
+                problem: format!("{length} shares that sum to {sum}, for {} mechanisms", files.len()),
+                remedy: "give one share for each file, 65535 in all".into(),
+            });
+        }
+    }
+    let states = files.iter().map(|file| Ok((file.display().to_string(), State::read(file)?)));
+    let subnet = Subnet::new(states.collect::<Result<_>>()?, split)?;
+    let epoch = subnet.epoch();
+    for ((file, state), chain) in files.iter().zip(subnet.mechanisms()).zip(&epoch.mechanisms) {
+        let rao_emission = Some(state.rao_emission.to_string());
+        write_line(out, &Line { name: &stem(file), epoch: 0, rao_emission, chain, raw: None, mismatches: &[] })?;
+    }
+    let (name, netuid) = (files.first().map(|file| stem(file)), subnet.mechanisms().first().map(|state| state.netuid));
+    let (mechanisms, aggregate) = (epoch.mechanisms.len(), &epoch.aggregate);
+    write_line(
+        out,
+        &Together { name: name.unwrap_or_default(), netuid: netuid.unwrap_or_default(), mechanisms, aggregate },
+    )
+}
+
+fn write_line(out: &mut dyn Write, line: &impl Serialize) -> Result<()> {
     serde_json::to_writer(&mut *out, line).map_err(|error| output_error(error.into()))?;
     out.write_all(b"\n").map_err(output_error)
 }
@@ -115,7 +169,8 @@ mod tests {
 
     fn epoch(files: Vec<PathBuf>, raw: bool, check: bool) -> (Result<u8>, String) {
         let mut out = Vec::new();
-        let status = run(&EpochArgs { files, raw, check, device: None }, false, &mut out);
+        let status =
+            run(&EpochArgs { files, raw, check, device: None, mechanisms: false, split: None }, false, &mut out);
         (status, String::from_utf8(out).expect("UTF-8"))
     }
 

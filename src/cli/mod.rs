@@ -7,6 +7,7 @@ mod demo;
 mod devices;
 mod doctor;
 mod embed;
+mod emission;
 mod epoch;
 mod models;
 mod score;
@@ -62,6 +63,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Compute Yuma epochs of subnet states, or check recorded ones
     Epoch(epoch::EpochArgs),
+    /// Tell what a block emits, when that halves, and how a subnet's part is split
+    Emission(emission::EmissionArgs),
     /// List the adapters of this machine
     Devices,
     /// Prove this machine's adapters: every kernel against its CPU twin
@@ -143,6 +146,7 @@ fn run(cli: &Cli, console: &Console, out: &mut dyn Write) -> Outcome {
         Command::Epoch(args) => {
             epoch::run(args, console.json, out).map(|status| if status == 0 { Status::Good } else { Status::Finding })
         }
+        Command::Emission(args) => emission::run(args, console, out),
         Command::Devices => devices::run(console, out),
         Command::Doctor(args) => doctor::run(args, console, out),
         Command::Bench(args) => bench::run(args, console, out),

@@ -284,7 +284,7 @@ fn equal(expected: &Value, ours: &Value) -> bool {
 }
 
 /// A file's name without folders and endings.
-fn stem(path: &Path) -> String {
+pub(crate) fn stem(path: &Path) -> String {
     let name = path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy());
     let name = name.strip_suffix(".gz").unwrap_or(&name);
     let name = [".json", ".jsonl", ".ndjson"].iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name);

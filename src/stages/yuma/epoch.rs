@@ -7,9 +7,9 @@ use serde::{Serialize, Serializer};
 
 use super::bonds::Divisors;
 use super::liquid::LiquidAlpha;
-use super::state::{State, Triples, bits};
+use super::state::{EpochConsensus, State, Triples, bits};
 use super::weights::Admission;
-use super::{bonds, consensus, liquid, stake, weights};
+use super::{bonds, consensus, liquid, null, stake, weights};
 use crate::fixed::I32F32;
 use crate::matrix::{Csr, Dense, Matrix};
 
@@ -126,7 +126,7 @@ impl Epoch {
         epoch(state, Keep::Results)
     }
 
-    /// Computes the epoch of a state and keeps every intermediate result.
+    /// Computes the epoch of a state and keeps every intermediate result; a Null epoch has none.
     pub fn with_raw(state: &State) -> Self {
         epoch(state, Keep::Raw)
     }
@@ -214,6 +214,9 @@ pub(super) enum Keep {
 
 /// The whole epoch.
 fn epoch(state: &State, keep: Keep) -> Epoch {
+    if state.hyper.epoch_consensus == EpochConsensus::Null {
+        return null::epoch(state);
+    }
     let standing = standing(state);
 
     // Weights: w_ij, what counts of the submitted rows, in shares.

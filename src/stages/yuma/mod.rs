@@ -11,9 +11,12 @@ mod decode;
 pub mod device;
 pub mod epoch;
 pub mod liquid;
+pub mod mechanism;
+pub mod null;
 pub mod stake;
 mod state;
+pub mod submission;
 pub mod weights;
 
 pub use epoch::{Epoch, Raw};
-pub use state::{ActivityCutoff, ConsensusMode, Fields, Hyperparameters, State};
+pub use state::{ActivityCutoff, ConsensusMode, EpochConsensus, Fields, Hyperparameters, State};

@@ -43,9 +43,22 @@ pub enum ConsensusMode {
     Auto,
 }
 
+/// How a subnet's epoch shares its pot (YUMA §14).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EpochConsensus {
+    /// Yuma Consensus over all validators' weights.
+    #[default]
+    Yuma,
+    /// No consensus: one validator's weights pay the miners, stake pays the validators ([`null`](super::null)).
+    Null,
+}
+
 /// The parameters of a subnet that the epoch reads, as raw storage integers. The default is that of a newly created subnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hyperparameters {
+    /// How the pot is shared. Default [`EpochConsensus::Yuma`].
+    pub epoch_consensus: EpochConsensus,
     /// Blocks between epochs. Default 360.
     pub tempo: u16,
     /// How long a neuron counts as active after its last update. Default 13889 thousandths of a tempo (5000 blocks).
@@ -81,6 +94,7 @@ pub struct Hyperparameters {
 impl Default for Hyperparameters {
     fn default() -> Self {
         Self {
+            epoch_consensus: EpochConsensus::Yuma,
             tempo: 360,
             activity_cutoff: ActivityCutoff::Factor(13_889),
             max_allowed_validators: 64,
@@ -101,7 +115,8 @@ impl Default for Hyperparameters {
 }
 
 impl Hyperparameters {
-    const KEYS: [&str; 16] = [
+    const KEYS: [&str; 17] = [
+        "epoch_consensus",
         "tempo",
         "activity_cutoff_factor_milli",
         "activity_cutoff_blocks",
@@ -135,6 +150,7 @@ impl Hyperparameters {
         for (key, value) in object {
             let field = key.as_str();
             match field {
+                "epoch_consensus" => self.epoch_consensus = epoch_consensus(value, field)?,
                 "tempo" => self.tempo = decode::integer(value, field)?,
                 "activity_cutoff_factor_milli" => {
                     self.activity_cutoff = ActivityCutoff::Factor(decode::integer(value, field)?);
@@ -174,6 +190,15 @@ impl Hyperparameters {
     }
 }
 
+fn epoch_consensus(value: &Value, field: &str) -> Result<EpochConsensus, Flaw> {
+    // The SDKs give the chain's number.
+    match (value.as_str(), value.as_u64()) {
+        (Some("yuma"), _) | (_, Some(0)) => Ok(EpochConsensus::Yuma),
+        (Some("null"), _) | (_, Some(1)) => Ok(EpochConsensus::Null),
+        _ => Err(Flaw::new(field, format!("{value} is not a consensus"), "write \"yuma\" or \"null\"")),
+    }
+}
+
 fn consensus_mode(value: &Value, field: &str) -> Result<ConsensusMode, Flaw> {
     match value.as_str() {
         Some("current") => Ok(ConsensusMode::Current),
@@ -186,6 +211,9 @@ fn consensus_mode(value: &Value, field: &str) -> Result<ConsensusMode, Flaw> {
 impl Serialize for Hyperparameters {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
+        if self.epoch_consensus != EpochConsensus::Yuma {
+            map.serialize_entry("epoch_consensus", &self.epoch_consensus)?;
+        }
         map.serialize_entry("tempo", &self.tempo)?;
         if let ActivityCutoff::Factor(milli) = self.activity_cutoff {
             map.serialize_entry("activity_cutoff_factor_milli", &milli)?;

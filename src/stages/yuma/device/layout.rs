@@ -10,7 +10,7 @@ use crate::fixed::I32F32;
 use crate::matrix::Csr;
 use crate::stages::yuma::epoch::{Standing, fallback, standing};
 use crate::stages::yuma::liquid::{LiquidAlpha, compares_with_stored};
-use crate::stages::yuma::{State, bonds};
+use crate::stages::yuma::{EpochConsensus, State, bonds};
 
 /// Flag of a [`Problem`]: bonds follow Yuma3.
 pub(super) const YUMA3: u32 = 1;
@@ -177,7 +177,8 @@ impl<'a> Packer<'a> {
     pub fn size(state: &State) -> Option<usize> {
         let n = state.n();
         // Sums of so many values below 2^16 stay in the range, and weights so become shares.
-        if n == 0 || n > 32_767 || state.hyper.bonds_moving_average > 1_000_000 {
+        let null = state.hyper.epoch_consensus == EpochConsensus::Null;
+        if null || n == 0 || n > 32_767 || state.hyper.bonds_moving_average > 1_000_000 {
             return None;
         }
         let (weights, bonds) = (state.weights.offsets(), state.bonds.offsets());
