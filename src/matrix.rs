@@ -109,6 +109,21 @@ impl<T: Copy> Csr<T> {
         Self { offsets, columns: Vec::with_capacity(entries), values: Vec::with_capacity(entries) }
     }
 
+    /// Without rows, with the memory that there is and room for as many entries as are to come.
+    pub(crate) fn emptied(mut self, entries: usize) -> Self {
+        self.offsets.truncate(1);
+        self.columns.clear();
+        self.values.clear();
+        self.columns.reserve(entries);
+        self.values.reserve(entries);
+        self
+    }
+
+    /// How many entries there is memory for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.values.capacity()
+    }
+
     /// A matrix from triples `(row, column, value)`, in any order of rows; entries of one row keep their order.
     ///
     /// `None` where a row is not below `rows` or there are more than [`Self::MAX_ENTRIES`].
@@ -154,6 +169,15 @@ impl<T: Copy> Csr<T> {
         self.columns.extend_from_slice(columns);
         self.values.extend(values);
         debug_assert_eq!(self.columns.len(), self.values.len(), "a value for every column");
+    }
+
+    /// Adds rows of another matrix as they are.
+    pub(crate) fn append_rows(&mut self, other: &Self, rows: std::ops::Range<usize>) {
+        let (Some(&start), Some(&end)) = (other.offsets.get(rows.start), other.offsets.get(rows.end)) else { return };
+        let before = self.columns.len() as u32;
+        self.columns.extend_from_slice(&other.columns[start as usize..end as usize]);
+        self.values.extend_from_slice(&other.values[start as usize..end as usize]);
+        self.offsets.extend(other.offsets[rows.start + 1..=rows.end].iter().map(|offset| offset - start + before));
     }
 
     /// The values of the row that is being written.

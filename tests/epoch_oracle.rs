@@ -9,10 +9,12 @@ use std::path::PathBuf;
 
 use common::difference;
 use common::recordings::{all, recorded, same_raw, selection};
-use common::subnets::{Limits, later, random};
+use common::subnets::{Limits, later, random, row};
 use tauscore::device::{Device, Noise};
 use tauscore::fixed::I32F32;
+use tauscore::matrix::Csr;
 use tauscore::stages::yuma::device::epochs;
+use tauscore::stages::yuma::what_if::WhatIf;
 use tauscore::stages::yuma::{Epoch, State};
 
 /// How many epochs the oracle gives as the chain does, every stored number and every intermediate result.
@@ -111,5 +113,35 @@ fn the_twins_of_the_kernels_are_as_the_oracle_says() {
             let right = Epoch { raw: None, ..oracle::epoch(state) };
             assert!(*found == right, "{limits:?}, state {index}:\n{}", difference(found, &right));
         }
+    }
+}
+
+#[test]
+fn what_if_answers_are_epochs() {
+    let mut noise = Noise::new(13);
+    for subnet in 0..600 {
+        let limits = if noise.below(4) == 0 { Limits::Types } else { Limits::Chain };
+        let n = 1 + noise.below(40);
+        let base = random(&mut noise, n as usize, limits);
+        let validator = noise.below(n) as u16;
+        let base = if noise.below(2) == 0 { base.with_submitted(validator, &[]).expect("no weights") } else { base };
+        let what_if = WhatIf::new(&base, validator).expect("a neuron of the subnet");
+        for question in 0..6 {
+            // Also what the row's neighbours say, so that scores meet the ends of a miner's range.
+            let row = match noise.below(4) {
+                0 => base.weights.row(noise.below(n) as usize).collect(),
+                1 => vec![],
+                _ => {
+                    let sparsity = 1 + noise.below(3);
+                    row(&mut noise, n, sparsity, limits)
+                }
+            };
+            let found = what_if.epoch(&row).expect("uids below n");
+            let state = base.with_row(validator, &row).expect("uids below n");
+            let right = Epoch { raw: None, bonds: Csr::empty(n as usize), ..oracle::epoch(&state) };
+            let place = format!("{limits:?}, subnet {subnet}, question {question}");
+            assert!(found == right, "{place}:\n{}", difference(&found, &right));
+        }
+        assert!(what_if.epoch(&[(n as u16, 1)]).is_err(), "subnet {subnet}: a weight on nobody");
     }
 }

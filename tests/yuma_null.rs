@@ -7,6 +7,7 @@ use tauscore::device::Device;
 use tauscore::matrix::Csr;
 use tauscore::stages::yuma::device::epochs;
 use tauscore::stages::yuma::null::apportion;
+use tauscore::stages::yuma::what_if::WhatIf;
 use tauscore::stages::yuma::{Epoch, EpochConsensus, Fields, Hyperparameters, State};
 
 /// Four uids; the first two hold these stakes and both a permit; nobody has weights.
@@ -135,6 +136,14 @@ fn bonds_stay_and_a_batch_gives_the_same() {
 }
 
 #[test]
+fn what_if_answers_in_this_mode_too() {
+    let state = State::new(subnet([1, 2])).expect("legal");
+    let found = WhatIf::new(&state, 1).expect("a neuron").epoch(&[(0, 3)]).expect("legal");
+    let right = Epoch::new(&state.with_row(1, &[(0, 3)]).expect("legal"));
+    assert_eq!(found, Epoch { bonds: Csr::empty(state.n()), ..right }, "without bonds");
+}
+
+#[test]
 fn the_mode_is_read_and_written_only_where_it_is_set() {
     let state = State::new(subnet([1, 2])).expect("legal");
     let written = serde_json::to_value(&state).expect("JSON");
@@ -143,7 +152,12 @@ fn the_mode_is_read_and_written_only_where_it_is_set() {
     let yuma = state.overlay(&json!({"hyper": {"epoch_consensus": "yuma"}})).expect("legal");
     let keys = serde_json::to_value(&yuma).expect("JSON");
     assert!(keys["hyper"].get("epoch_consensus").is_none(), "the default is not written");
-    for bad in [Value::Null, json!(1), json!("Null")] {
+    assert_eq!(
+        yuma.overlay(&json!({"hyper": {"epoch_consensus": 1}})).expect("the chain's number"),
+        state,
+        "Null is 1"
+    );
+    for bad in [Value::Null, json!(2), json!("Null")] {
         let refused = state.overlay(&json!({"hyper": {"epoch_consensus": bad}})).expect_err("refused").to_string();
         assert!(refused.contains("hyper.epoch_consensus: ") && refused.ends_with("is not a consensus"), "{refused}");
     }

@@ -101,7 +101,7 @@ fn weighted_medians() {
         let mut stake = stake;
         stake.resize(n, I32F32::ZERO);
         let kappa = I32F32::from_proportion(unsigned(&row["kappa"]) as u16);
-        let medians = consensus::consensus(&weights, &stake, kappa);
+        let medians = consensus::Votes::default().consensus(&weights, &stake, kappa);
         assert_eq!(&medians[..columns], all(&row["median"], fixed_point), "{row}");
     }
 }

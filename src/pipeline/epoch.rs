@@ -51,14 +51,6 @@ pub fn epoch(state: &State, validator: &str, outcome: &Outcome) -> Result<EpochR
         return Err(refuse("--epoch", problem, "give the rows a `uid`, or the state its `hotkeys`"));
     }
 
-    let mut fields = state.clone().into_fields();
-    fields.weights.set_row(uid, &row);
-    fields.last_update.resize(state.n(), 0);
-    fields.last_update[uid] = fields.block;
-    // Submitted and revealed: nothing of this validator is waiting to be.
-    if let Some(commit_block) = &mut fields.commit_block {
-        commit_block[uid] = None;
-    }
-    let state = State::new(fields)?;
+    let state = state.with_submitted(uid as u16, &row)?;
     Ok(EpochResult { validator: uid as u16, chain: Epoch::new(&state) })
 }

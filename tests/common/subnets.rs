@@ -2,7 +2,7 @@
 
 use tauscore::device::Noise;
 use tauscore::matrix::Csr;
-use tauscore::stages::yuma::{ActivityCutoff, ConsensusMode, Epoch, Fields, Hyperparameters, State};
+use tauscore::stages::yuma::{ActivityCutoff, ConsensusMode, Epoch, EpochConsensus, Fields, Hyperparameters, State};
 
 /// How far the values of a random subnet go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ fn any_u64(noise: &mut Noise) -> u64 {
 }
 
 /// A row with about one in `sparsity` of the columns, often out of order.
-fn row(noise: &mut Noise, columns: u32, sparsity: u32, limits: Limits) -> Vec<(u16, u16)> {
+pub fn row(noise: &mut Noise, columns: u32, sparsity: u32, limits: Limits) -> Vec<(u16, u16)> {
     let mut uids: Vec<u16> = (0..columns as u16).filter(|_| noise.below(sparsity) == 0).collect();
     for _ in 0..if noise.below(2) == 0 { uids.len() / 2 } else { 0 } {
         let places = [noise.below(uids.len() as u32), noise.below(uids.len() as u32)];
@@ -71,6 +71,7 @@ fn hyperparameters(noise: &mut Noise, n: usize, limits: Limits) -> Hyperparamete
         rates.sort_unstable();
     }
     Hyperparameters {
+        epoch_consensus: EpochConsensus::Yuma,
         tempo: TEMPO,
         activity_cutoff: match noise.below(8) {
             0 => ActivityCutoff::Blocks(1),

@@ -132,14 +132,16 @@ impl Divisors {
     }
 }
 
-/// The moving average `alpha new + (1 - alpha) old`, each product floored; only values above zero, columns ascending.
+/// The moving average `alpha new + (1 - alpha) old`, each product floored; only values above zero, columns ascending. Written
+/// to the memory of a matrix that has served.
 pub fn moving_average(
     new: &impl Matrix<Value = I32F32>,
     old: &impl Matrix<Value = I32F32>,
     alpha: I32F32,
+    memory: Csr<I32F32>,
 ) -> Csr<I32F32> {
     let kept = I32F32::ONE.saturating_sub(alpha);
-    let mut average = Csr::with_capacity(new.rows(), new.most_entries().max(old.most_entries()));
+    let mut average = memory.emptied(new.most_entries().max(old.most_entries()));
     let mut wide = WideRow::new(new.rows());
     for row in 0..new.rows() {
         let new_row = new.row(row).map(|(column, value)| (column, alpha.saturating_mul(value)));

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::decode::{self, Flaw};
 use super::device::epochs;
-use super::epoch::Epoch;
+use super::output::Epoch;
 use super::state::{State, read_text};
 use crate::Result;
 use crate::device::Device;

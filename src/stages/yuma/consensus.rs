@@ -30,62 +30,141 @@ impl Vote {
     }
 }
 
-/// The consensus weight of every column: the stake-weighted median of what validators with active stake give it.
-///
-/// The largest weight that more than `kappa` of the active stake supports, in 0 ..= 1: with `u = active_stake / SUM active_stake`,
-/// `C_j = min { v : SUM { u_i : w_ij <= v } > SUM u - kappa }`, where a missing weight is 0. Weights lie in 0 ..= 65535.
-pub fn consensus(weights: &Csr<I32F32>, active_stake: &[I32F32], kappa: I32F32) -> Vec<I32F32> {
-    let mut stake = active_stake.to_vec();
-    I32F32::normalize(&mut stake);
-    let total: I32F32 = stake.iter().sum();
-    let minority = total.saturating_sub(kappa);
-    let voters = active_stake.iter().filter(|&&stake| stake > I32F32::ZERO).count();
-    let (starts, mut votes) = votes_by_column(weights, active_stake);
-
-    let mut median = Median::default();
-    let mut consensus = Vec::with_capacity(active_stake.len());
-    for bounds in starts.windows(2) {
-        let column = &mut votes[bounds[0] as usize..bounds[1] as usize];
-        let positive = keep_last_positive(column);
-        let column = &mut column[..positive];
-        let supported: I32F32 = column.iter().map(|vote| vote.stake(&stake)).sum();
-        let zeros = (positive < voters).then(|| total.saturating_sub(supported));
-        consensus.push(median.weighted(column, &stake, zeros, minority));
-    }
-    consensus
+/// All votes on all miners, one miner's beside each other.
+#[derive(Clone, Debug, Default)]
+pub struct Votes {
+    /// Where each column starts, and one past the last.
+    starts: Vec<u32>,
+    votes: Vec<Vote>,
+    median: Median,
 }
 
-/// Gathers the votes of those with active stake by column, voters ascending: where each column starts, and the votes.
-fn votes_by_column(weights: &Csr<I32F32>, active_stake: &[I32F32]) -> (Vec<u32>, Vec<Vote>) {
-    let voting = |uid: &usize| active_stake[*uid] > I32F32::ZERO;
-    // Counted two places up, so that filling moves each start to where the next column's belongs.
-    let mut starts = vec![0_u32; active_stake.len() + 2];
-    for uid in (0..active_stake.len()).filter(voting) {
-        for (column, _) in weights.row(uid) {
-            if let Some(count) = starts.get_mut(usize::from(column) + 2) {
-                *count += 1;
-            }
-        }
-    }
-    for place in 1..starts.len() {
-        starts[place] += starts[place - 1];
-    }
-    let mut votes = vec![Vote::default(); starts.last().map_or(0, |&count| count as usize)];
-    for uid in (0..active_stake.len()).filter(voting) {
-        for (column, score) in weights.row(uid) {
-            if usize::from(column) < active_stake.len() {
-                let place = &mut starts[usize::from(column) + 1];
-                votes[*place as usize] = Vote::new(score, uid as u16);
-                *place += 1;
-            }
-        }
-    }
-    starts.pop();
-    (starts, votes)
+/// Stakes as they vote.
+struct Electorate {
+    stake: Vec<I32F32>,
+    total: I32F32,
+    /// What has to be exceeded.
+    minority: I32F32,
 }
 
-/// Moves to the front the votes above zero, of a voter's repeated votes the last, and returns how many they are.
-fn keep_last_positive(votes: &mut [Vote]) -> usize {
+impl Electorate {
+    fn new(active_stake: &[I32F32], kappa: I32F32) -> Self {
+        let mut stake = active_stake.to_vec();
+        I32F32::normalize(&mut stake);
+        let total: I32F32 = stake.iter().sum();
+        Self { stake, total, minority: total.saturating_sub(kappa) }
+    }
+}
+
+/// Where a miner's consensus can be moved to by one validator who weighs him so or so, all others staying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The least that it can be.
+    pub low: I32F32,
+    /// The most that it can be.
+    pub high: I32F32,
+}
+
+impl Range {
+    /// The consensus where the validator gives this weight: the nearest in range.
+    pub fn at(self, weight: I32F32) -> I32F32 {
+        weight.min(self.high).max(self.low)
+    }
+}
+
+impl Votes {
+    /// The consensus weight of every column: the stake-weighted median of what validators with active stake give it.
+    ///
+    /// The largest weight that more than `kappa` of the active stake supports, in 0 ..= 1: with `u = active_stake / SUM active_stake`,
+    /// `C_j = min { v : SUM { u_i : w_ij <= v } > SUM u - kappa }`, where a missing weight is 0. Weights lie in 0 ..= 65535.
+    pub fn consensus(&mut self, weights: &Csr<I32F32>, active_stake: &[I32F32], kappa: I32F32) -> Vec<I32F32> {
+        let Electorate { stake, total, minority } = Electorate::new(active_stake, kappa);
+        let voters = self.gather(weights, active_stake);
+        let mut consensus = Vec::with_capacity(active_stake.len());
+        for bounds in self.starts.windows(2) {
+            let column = keep_last_positive(&mut self.votes[bounds[0] as usize..bounds[1] as usize]);
+            let supported: I32F32 = column.iter().map(|vote| vote.stake(&stake)).sum();
+            let zeros = (column.len() < voters).then(|| total.saturating_sub(supported));
+            consensus.push(self.median.weighted(column, &stake, zeros, minority));
+        }
+        consensus
+    }
+
+    /// Where every column's consensus can be moved to by one validator's weights; those it has in `weights` do not count.
+    ///
+    /// With `A(v) = SUM { u_i : w_ij <= v }` of the others and the validator's own vote u, consensus cannot be above
+    /// `min { v : A(v) > minority }`, which the others reach alone, nor below `min { v : A(v) + u > minority }`; in between it is
+    /// what the validator says.
+    pub fn ranges(
+        &mut self,
+        weights: &Csr<I32F32>,
+        active_stake: &[I32F32],
+        kappa: I32F32,
+        validator: usize,
+    ) -> Vec<Range> {
+        let Electorate { stake, total, minority } = Electorate::new(active_stake, kappa);
+        let mut others = active_stake.to_vec();
+        let counts = std::mem::take(&mut others[validator]) > I32F32::ZERO;
+        let own = if counts { stake[validator] } else { I32F32::ZERO };
+        let voters = self.gather(weights, &others);
+        let mut ranges = Vec::with_capacity(active_stake.len());
+        for bounds in self.starts.windows(2) {
+            let column = keep_last_positive(&mut self.votes[bounds[0] as usize..bounds[1] as usize]);
+            column.sort_unstable();
+            let supported: I32F32 = column.iter().map(|vote| vote.stake(&stake)).sum();
+            let zeros =
+                (column.len() < voters).then(|| (I32F32::ZERO, total.saturating_sub(own).saturating_sub(supported)));
+            let mut reached = I32F32::ZERO;
+            let (mut low, mut high) = ((counts && own > minority).then_some(I32F32::ZERO), None);
+            for (score, stake) in zeros.into_iter().chain(column.iter().map(|vote| (vote.score(), vote.stake(&stake))))
+            {
+                reached = reached.wrapping_add(stake);
+                low = low.or((reached.wrapping_add(own) > minority).then_some(score));
+                high = high.or((reached > minority).then_some(score));
+            }
+            // Where no weight has enough behind it, the largest is consensus.
+            let largest = column.last().map_or(I32F32::ZERO, |vote| vote.score());
+            let low = low.unwrap_or(largest);
+            ranges.push(Range { low, high: if counts { high.unwrap_or(I32F32::MAX) } else { low } });
+        }
+        ranges
+    }
+
+    /// Gathers the votes of those with active stake by column, voters ascending, and returns how many may vote.
+    fn gather(&mut self, weights: &Csr<I32F32>, active_stake: &[I32F32]) -> usize {
+        let Self { starts, votes, .. } = self;
+        let voting = |uid: &usize| active_stake[*uid] > I32F32::ZERO;
+        // Counted two places up, so that filling moves each start to where the next column's belongs.
+        starts.clear();
+        starts.resize(active_stake.len() + 2, 0);
+        for uid in (0..active_stake.len()).filter(voting) {
+            for &column in weights.row_columns(uid) {
+                if let Some(count) = starts.get_mut(usize::from(column) + 2) {
+                    *count += 1;
+                }
+            }
+        }
+        for place in 1..starts.len() {
+            starts[place] += starts[place - 1];
+        }
+        // What is left from before is overwritten.
+        votes.resize(starts.last().map_or(0, |&count| count as usize), Vote::default());
+        for uid in (0..active_stake.len()).filter(voting) {
+            for (column, score) in weights.row(uid) {
+                if usize::from(column) < active_stake.len() {
+                    let place = &mut starts[usize::from(column) + 1];
+                    votes[*place as usize] = Vote::new(score, uid as u16);
+                    *place += 1;
+                }
+            }
+        }
+        starts.pop();
+        (0..active_stake.len()).filter(voting).count()
+    }
+}
+
+/// The votes above zero, of a voter's repeated votes the last.
+fn keep_last_positive(votes: &mut [Vote]) -> &mut [Vote] {
     let mut kept = 0;
     for place in 0..votes.len() {
         let vote = votes[place];
@@ -93,7 +172,7 @@ fn keep_last_positive(votes: &mut [Vote]) -> usize {
         votes[kept] = vote;
         kept += usize::from(vote.score() > I32F32::ZERO && !repeated);
     }
-    kept
+    &mut votes[..kept]
 }
 
 /// Finds weighted medians, one after the other in the same memory.

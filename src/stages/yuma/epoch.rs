@@ -1,103 +1,48 @@
 //! One epoch, in the paper's order.
 
 use std::borrow::Cow;
-
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use std::cell::Cell;
 
 use super::bonds::Divisors;
+use super::consensus::Votes;
 use super::liquid::LiquidAlpha;
-use super::state::{EpochConsensus, State, Triples, bits};
+use super::output::{Epoch, Raw};
+use super::state::{EpochConsensus, State};
 use super::weights::Admission;
 use super::{bonds, consensus, liquid, null, stake, weights};
 use crate::fixed::I32F32;
 use crate::matrix::{Csr, Dense, Matrix};
 
-/// What an epoch gives, as the chain stores and returns it. One value per uid.
-///
-/// Values in 65535ths are truncated: only 1 itself gives 65535. As JSON it is the `chain` object of the reference vectors.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Epoch {
-    /// Who has set weights recently.
-    pub active: Vec<bool>,
-    /// Shares of all stake, in 65535ths.
-    pub stake_weight: Vec<u16>,
-    /// The weight that the majority of stake supports, in 65535ths.
-    pub consensus: Vec<u16>,
-    /// Miners' shares of what miners earn, in 65535ths.
-    pub incentive: Vec<u16>,
-    /// Validators' shares of what validators earn, in 65535ths.
-    pub dividends: Vec<u16>,
-    /// How much of each validator's weight is left under consensus, in 65535ths.
-    pub validator_trust: Vec<u16>,
-    /// Who holds a validator permit from now on.
-    pub new_validator_permit: Vec<bool>,
-    /// What each earns as a miner, in rao.
-    pub server_emission: Vec<u64>,
-    /// What each earns as a validator, in rao.
-    pub validator_emission: Vec<u64>,
-    /// What each earns, in rao. Its share of the pot is floored on its own, so it can differ from the sum of the two by up to
-    /// `pot / 2^32 + 2`.
-    pub emission: Vec<u64>,
-    /// Bonds as stored for the next epoch, in 65535ths; rows of those without a permit are empty.
-    pub bonds: Csr<u16>,
-    /// Every intermediate result, where asked for.
-    pub raw: Option<Box<Raw>>,
+/// Memory that the epochs of a thread use one after the other: to ask the system for it anew took them a fifth of their time.
+#[derive(Debug, Default)]
+pub(super) struct Workspace {
+    pub weights: Csr<I32F32>,
+    bonds: Csr<I32F32>,
+    votes: Votes,
 }
 
-/// Every intermediate result of an epoch, before quantisation.
-///
-/// As JSON it is the `raw` object of the reference vectors: bits as decimal strings, matrices with count and sums beside.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Raw {
-    /// Shares of all stake (§3.4).
-    pub stake_norm: Vec<I32F32>,
-    /// Shares of the stake that is active and permitted (§4).
-    pub active_stake: Vec<I32F32>,
-    /// Weights that count, rows normalised (§5).
-    pub weights_norm: Csr<I32F32>,
-    /// Consensus weights (§6).
-    pub consensus: Vec<I32F32>,
-    /// Weights under consensus (§7.1).
-    pub clipped_weights: Csr<I32F32>,
-    /// Sums of the clipped rows (§7.2).
-    pub validator_trust: Vec<I32F32>,
-    /// What stake gives each miner, not normalised (§7.3).
-    pub rank: Vec<I32F32>,
-    /// Rank, normalised (§7.4).
-    pub incentive: Vec<I32F32>,
-    /// Weights that bonds are built from (§8.1).
-    pub weights_for_bonds: Csr<I32F32>,
-    /// Bonds before the epoch that count (§8.3), under Yuma2 with columns normalised.
-    pub bonds_old: Csr<I32F32>,
-    /// Purchases, columns normalised; Yuma2 only (§8.A.b).
-    pub bonds_delta: Option<Csr<I32F32>>,
-    /// The consensus that liquid alpha compares with (§8.4); liquid alpha only.
-    pub consensus_for_liquid_alpha: Option<Vec<I32F32>>,
-    /// The rate of every pair (§8.C); liquid alpha only.
-    pub alphas: Option<Dense<I32F32>>,
-    /// Bonds after the epoch as they go to storage: under Yuma2 upscaled so that each column's largest is 1.
-    pub ema_bonds: Csr<I32F32>,
-    /// Bonds after the epoch, columns normalised.
-    pub ema_bonds_norm: Csr<I32F32>,
-    /// What each validator's bonds earn before its stake counts; Yuma3 only (§8.B.d).
-    pub total_bonds_per_validator: Option<Vec<I32F32>>,
-    /// Validators' shares (§8.A.e, §8.B.e).
-    pub dividends: Vec<I32F32>,
-    /// Incentive as a share of everything (§9).
-    pub norm_server_emission: Vec<I32F32>,
-    /// Dividends as a share of everything (§9).
-    pub norm_validator_emission: Vec<I32F32>,
-    /// Both as a share of everything (§9).
-    pub norm_combined_emission: Vec<I32F32>,
-    /// What stake would give each miner without clipping (§7.5).
-    pub legacy_prerank: Vec<I32F32>,
-    /// Rank over prerank (§7.5).
-    pub legacy_trust: Vec<I32F32>,
+thread_local! {
+    static WORKSPACE: Cell<Workspace> = Cell::default();
+}
+
+impl Workspace {
+    /// Entries of which a thread keeps the memory: 64 MB.
+    const MOST_ENTRIES: usize = 1 << 21;
+
+    /// Lends the thread's workspace, or a fresh one where it is lent already.
+    pub fn lend<T>(work: impl FnOnce(&mut Self) -> T) -> T {
+        let mut workspace = WORKSPACE.take();
+        let result = work(&mut workspace);
+        if workspace.weights.capacity().max(workspace.bonds.capacity()) <= Self::MOST_ENTRIES {
+            WORKSPACE.set(workspace);
+        }
+        result
+    }
 }
 
 /// Bonds after the epoch and what they earn.
 struct Bonding {
+    after: Csr<I32F32>,
     stored: Csr<u16>,
     dividends: Vec<I32F32>,
     raw: Option<RawBonding>,
@@ -133,6 +78,7 @@ impl Epoch {
 }
 
 /// What is known of every uid before its weights are looked at.
+#[derive(Debug)]
 pub(super) struct Standing<'a> {
     pub last_update: Cow<'a, [u64]>,
     pub block_at_registration: Cow<'a, [u64]>,
@@ -218,15 +164,17 @@ fn epoch(state: &State, keep: Keep) -> Epoch {
         return null::epoch(state);
     }
     let standing = standing(state);
+    Workspace::lend(|workspace| {
+        // Weights: w_ij, what counts of the submitted rows, in shares.
+        let admitted = weights::admitted(&state.weights, standing.admission(state));
+        let weights = weights::shares(&admitted, std::mem::take(&mut workspace.weights));
 
-    // Weights: w_ij, what counts of the submitted rows, in shares.
-    let weights = weights::shares(&weights::admitted(&state.weights, standing.admission(state)));
+        // Consensus: C_j, the stake-weighted median; c_ij = min(w_ij, C_j).
+        let kappa = I32F32::from_proportion(state.hyper.kappa);
+        let consensus = workspace.votes.consensus(&weights, &standing.active_stake, kappa);
 
-    // Consensus: C_j, the stake-weighted median; c_ij = min(w_ij, C_j).
-    let kappa = I32F32::from_proportion(state.hyper.kappa);
-    let consensus = consensus::consensus(&weights, &standing.active_stake, kappa);
-
-    settled(state, &standing, &standing.old_bonds(state), weights, consensus, keep)
+        settled(state, &standing, &standing.old_bonds(state), weights, consensus, keep, workspace)
+    })
 }
 
 /// The epoch from consensus on.
@@ -237,6 +185,7 @@ pub(super) fn settled(
     weights: Csr<I32F32>,
     consensus: Vec<I32F32>,
     keep: Keep,
+    workspace: &mut Workspace,
 ) -> Epoch {
     let hyper = &state.hyper;
     let Standing { stake_norm, active_stake, new_permit, .. } = standing;
@@ -260,7 +209,9 @@ pub(super) fn settled(
         new_permit,
         keep,
     };
-    let bonding = if hyper.yuma3 { market.yuma3() } else { market.yuma2() };
+    let memory = std::mem::take(&mut workspace.bonds);
+    let bonding = if hyper.yuma3 { market.yuma3(memory) } else { market.yuma2(memory) };
+    workspace.bonds = bonding.after;
 
     // Emission: (I_j, D_j) / SUM (I + D), times the pot.
     let shares = shares(&incentive, &bonding.dividends, fallback(stake_norm, active_stake));
@@ -280,7 +231,10 @@ pub(super) fn settled(
         new_validator_permit: new_permit.clone(),
         raw: None,
     };
-    let Some((raw, weights)) = bonding.raw.zip(submitted) else { return epoch };
+    let Some((raw, weights)) = bonding.raw.zip(submitted) else {
+        workspace.weights = weights_for_bonds;
+        return epoch;
+    };
     let (_, legacy_prerank) = consensus::support(&weights, &vec![I32F32::MAX; state.n()], active_stake);
     let raw = Raw {
         weights_for_bonds,
@@ -323,12 +277,12 @@ struct Market<'a, Old> {
 
 impl<Old: Matrix<Value = I32F32>> Market<'_, Old> {
     /// Bonds bought with stake; what they earn is shared by bonds alone (§8.A).
-    fn yuma2(&self) -> Bonding {
+    fn yuma2(&self, memory: Csr<I32F32>) -> Bonding {
         let bought = self.weights.mapped(|row, _, weight| weight.saturating_mul(self.active_stake[row]));
         let sums = Divisors::sums(&bought);
         let delta = sums.of(&bought);
         let alpha = bonds::moving_average_alpha(self.state.hyper.bonds_moving_average);
-        let mut normalized = bonds::moving_average(&delta, self.old, alpha);
+        let mut normalized = bonds::moving_average(&delta, self.old, alpha, memory);
         Divisors::sums(&normalized).divide_all(&mut normalized);
         let mut dividends = bonds::earnings(&normalized, self.incentive);
         I32F32::normalize(&mut dividends);
@@ -344,26 +298,27 @@ impl<Old: Matrix<Value = I32F32>> Market<'_, Old> {
                 normalized: normalized.clone(),
                 total_bonds: None,
             }),
+            after: normalized,
         }
     }
 
     /// Bonds bought with weights; stake counts in what they earn (§8.B).
-    fn yuma3(&self) -> Bonding {
+    fn yuma3(&self, memory: Csr<I32F32>) -> Bonding {
         let hyper = &self.state.hyper;
         let (mut reference_consensus, mut alphas) = (None, None);
         let average = if hyper.liquid_alpha && self.consensus.iter().any(|&consensus| consensus != I32F32::ZERO) {
             let alpha = LiquidAlpha::new(hyper.alpha_low, hyper.alpha_high, hyper.alpha_sigmoid_steepness);
             let reference = liquid::reference_consensus(hyper, self.consensus, &self.state.stored_consensus);
-            let average = liquid::moving_average(self.weights, self.old, &reference, &alpha);
+            let average = liquid::moving_average(self.weights, self.old, &reference, &alpha, memory);
             alphas = (self.keep == Keep::Raw).then(|| liquid::rates(self.weights, self.old, &reference, &alpha));
             reference_consensus = Some(reference);
             average
         } else {
-            bonds::moving_average(self.weights, self.old, bonds::moving_average_alpha(hyper.bonds_moving_average))
+            let alpha = bonds::moving_average_alpha(hyper.bonds_moving_average);
+            bonds::moving_average(self.weights, self.old, alpha, memory)
         };
         let sums = Divisors::sums(&average);
-        let normalized = sums.of(&average);
-        let total_bonds = bonds::earnings(&normalized, self.incentive);
+        let total_bonds = bonds::earnings(&sums.of(&average), self.incentive);
         let earned = |(total, stake): (&I32F32, &I32F32)| total.checked_mul(*stake).unwrap_or(I32F32::ZERO);
         let mut dividends: Vec<I32F32> = total_bonds.iter().zip(self.active_stake).map(earned).collect();
         I32F32::normalize(&mut dividends);
@@ -374,10 +329,11 @@ impl<Old: Matrix<Value = I32F32>> Market<'_, Old> {
                 delta: None,
                 reference_consensus,
                 alphas,
-                normalized: normalized.to_csr(),
+                normalized: sums.of(&average).to_csr(),
                 stored: average.clone(),
                 total_bonds: Some(total_bonds),
             }),
+            after: average,
         }
     }
 
@@ -421,93 +377,4 @@ fn padded(blocks: &[u64], n: usize) -> Cow<'_, [u64]> {
 /// In 65535ths, truncated.
 pub(super) fn proportions(values: &[I32F32]) -> Vec<u16> {
     values.iter().map(|value| value.to_proportion()).collect()
-}
-
-impl Serialize for Epoch {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let decimal = |values: &[u64]| values.iter().map(u64::to_string).collect::<Vec<_>>();
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("active", &bits(&self.active))?;
-        map.serialize_entry("stake_weight", &self.stake_weight)?;
-        map.serialize_entry("consensus", &self.consensus)?;
-        map.serialize_entry("incentive", &self.incentive)?;
-        map.serialize_entry("dividends", &self.dividends)?;
-        map.serialize_entry("validator_trust", &self.validator_trust)?;
-        map.serialize_entry("new_validator_permit", &bits(&self.new_validator_permit))?;
-        map.serialize_entry("server_emission", &decimal(&self.server_emission))?;
-        map.serialize_entry("validator_emission", &decimal(&self.validator_emission))?;
-        map.serialize_entry("emission", &decimal(&self.emission))?;
-        map.serialize_entry("bonds", &Triples { matrix: &self.bonds, values_key: "b" })?;
-        map.end()
-    }
-}
-
-impl Serialize for Raw {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("stake_norm", &decimal_bits(&self.stake_norm))?;
-        map.serialize_entry("active_stake", &decimal_bits(&self.active_stake))?;
-        map.serialize_entry("weights_norm", &Entries::of(self.weights_norm.entries()))?;
-        map.serialize_entry("consensus", &decimal_bits(&self.consensus))?;
-        map.serialize_entry("clipped_weights", &Entries::of(self.clipped_weights.entries()))?;
-        map.serialize_entry("validator_trust", &decimal_bits(&self.validator_trust))?;
-        map.serialize_entry("rank", &decimal_bits(&self.rank))?;
-        map.serialize_entry("incentive", &decimal_bits(&self.incentive))?;
-        map.serialize_entry("weights_for_bonds", &Entries::of(self.weights_for_bonds.entries()))?;
-        map.serialize_entry("bonds_old", &Entries::of(self.bonds_old.entries()))?;
-        if let Some(delta) = &self.bonds_delta {
-            map.serialize_entry("bonds_delta", &Entries::of(delta.entries()))?;
-        }
-        if let Some(reference) = &self.consensus_for_liquid_alpha {
-            map.serialize_entry("consensus_for_liquid_alpha", &decimal_bits(reference))?;
-        }
-        if let Some(alphas) = &self.alphas {
-            map.serialize_entry("alphas", &Entries::of(alphas.entries()))?;
-        }
-        map.serialize_entry("ema_bonds", &Entries::of(self.ema_bonds.entries()))?;
-        map.serialize_entry("ema_bonds_norm", &Entries::of(self.ema_bonds_norm.entries()))?;
-        if let Some(total_bonds) = &self.total_bonds_per_validator {
-            map.serialize_entry("total_bonds_per_validator", &decimal_bits(total_bonds))?;
-        }
-        map.serialize_entry("dividends", &decimal_bits(&self.dividends))?;
-        map.serialize_entry("norm_server_emission", &decimal_bits(&self.norm_server_emission))?;
-        map.serialize_entry("norm_validator_emission", &decimal_bits(&self.norm_validator_emission))?;
-        map.serialize_entry("norm_combined_emission", &decimal_bits(&self.norm_combined_emission))?;
-        map.serialize_entry("legacy_prerank", &decimal_bits(&self.legacy_prerank))?;
-        map.serialize_entry("legacy_trust", &decimal_bits(&self.legacy_trust))?;
-        map.end()
-    }
-}
-
-fn decimal_bits(values: &[I32F32]) -> Vec<String> {
-    values.iter().map(|value| value.to_bits().to_string()).collect()
-}
-
-/// A matrix as the vectors write it: how many entries, two sums over their bits, and the entries in order.
-#[derive(Serialize)]
-struct Entries {
-    count: usize,
-    /// The sum of all bits.
-    sum: String,
-    /// `SUM (i * 65536 + j + 1) * bits` modulo 2^64.
-    xsum: String,
-    i: Vec<usize>,
-    j: Vec<u16>,
-    bits: Vec<String>,
-}
-
-impl Entries {
-    fn of(entries: impl Iterator<Item = (usize, u16, I32F32)>) -> Self {
-        let (mut sum, mut xsum) = (0_i128, 0_u64);
-        let (mut i, mut j, mut bits) = (Vec::new(), Vec::new(), Vec::new());
-        for (row, column, value) in entries {
-            sum = sum.wrapping_add(value.to_bits().into());
-            let place = row as u64 * 65_536 + u64::from(column) + 1;
-            xsum = xsum.wrapping_add(place.wrapping_mul(value.to_bits() as u64));
-            i.push(row);
-            j.push(column);
-            bits.push(value.to_bits().to_string());
-        }
-        Self { count: bits.len(), sum: sum.to_string(), xsum: xsum.to_string(), i, j, bits }
-    }
 }

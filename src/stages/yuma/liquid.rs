@@ -124,17 +124,18 @@ impl Entry {
 /// Bonds after this epoch, each entry at its own rate; rows keep the order of `weights`.
 ///
 /// `E_ij = min(1, (1 - alpha_ij) B_ij + alpha_ij w~_ij)`, products floored, values above zero only. A bond in a miner that its
-/// validator gives no weight entry is gone at once.
+/// validator gives no weight entry is gone at once. Written to the memory of a matrix that has served.
 pub fn moving_average(
     weights: &impl Matrix<Value = I32F32>,
     bonds: &impl Matrix<Value = I32F32>,
     consensus: &[I32F32],
     alpha: &LiquidAlpha,
+    memory: Csr<I32F32>,
 ) -> Csr<I32F32> {
     /// As many exponentials as keep a processor's multiplier busy.
     const LANES: usize = 8;
     let n = weights.rows();
-    let mut average = Csr::with_capacity(n, weights.most_entries());
+    let mut average = memory.emptied(weights.most_entries());
     let (mut seen_weights, mut seen_bonds) = (SeenRow(vec![I32F32::ZERO; n]), SeenRow(vec![I32F32::ZERO; n]));
     let mut old = vec![I32F32::ZERO; n];
     let (mut entries, mut apart) = (Vec::new(), Vec::new());

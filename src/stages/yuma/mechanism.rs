@@ -5,8 +5,8 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::epoch::Epoch;
 use super::null;
+use super::output::Epoch;
 use super::state::{EpochConsensus, Fields, State, bits};
 use crate::fixed::U64F64;
 use crate::{Error, Result};

@@ -13,10 +13,12 @@ pub mod epoch;
 pub mod liquid;
 pub mod mechanism;
 pub mod null;
+mod output;
 pub mod stake;
 mod state;
 pub mod submission;
 pub mod weights;
+pub mod what_if;
 
-pub use epoch::{Epoch, Raw};
+pub use output::{Epoch, Raw};
 pub use state::{ActivityCutoff, ConsensusMode, EpochConsensus, Fields, Hyperparameters, State};

@@ -19,7 +19,8 @@
 
 use std::cmp::Reverse;
 
-use super::epoch::{Epoch, proportions, standing};
+use super::epoch::{proportions, standing};
+use super::output::Epoch;
 use super::stake;
 use super::state::State;
 use super::weights::{self, Admission};

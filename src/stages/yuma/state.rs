@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::decode::{self, Flaw};
-use super::epoch::Epoch;
+use super::output::Epoch;
 use crate::matrix::Csr;
 use crate::{Error, Result};
 
@@ -354,11 +354,7 @@ impl State {
         exactly("weights", fields.weights.rows())?;
         exactly("bonds", fields.bonds.rows())?;
         if let Some((row, column, _)) = fields.weights.entries().find(|entry| usize::from(entry.1) >= n) {
-            return Err(Flaw::new(
-                "weights",
-                format!("uid {row} weighs uid {column}, which is not below n = {n}"),
-                "remove the entry",
-            ));
+            return Err(on_nobody(row, column, n));
         }
         if fields.weights.len().max(fields.bonds.len()) > Csr::<u16>::MAX_ENTRIES {
             return Err(Flaw::new("weights", "too many entries", "leave out neurons"));
@@ -441,6 +437,35 @@ impl State {
         self.0.clone().overlaid(decode::object(value, "state")?, self.n())
     }
 
+    /// The state with another row of weights, uids and weights in submission order, in a validator's place.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the validator or one who is weighed is not in the subnet.
+    pub fn with_row(&self, validator: u16, row: &[(u16, u16)]) -> Result<Self> {
+        let mut fields = self.clone().into_fields();
+        if !fields.weights.set_row(validator.into(), row) {
+            let problem = format!("uid {validator} is not below n = {}", self.n());
+            return Err(Flaw::new("weights", problem, "name a neuron of the subnet").in_file("state"));
+        }
+        Self::new(fields)
+    }
+
+    /// The state once a validator has submitted a row of weights in its block, and revealed it where that is done: nothing older of
+    /// this validator's is waiting to be.
+    ///
+    /// # Errors
+    /// As [`Self::with_row`].
+    pub fn with_submitted(&self, validator: u16, row: &[(u16, u16)]) -> Result<Self> {
+        let mut fields = self.with_row(validator, row)?.into_fields();
+        let uid = usize::from(validator);
+        fields.last_update.resize(fields.stake.len(), 0);
+        fields.last_update[uid] = fields.block;
+        if let Some(commit_block) = &mut fields.commit_block {
+            commit_block[uid] = None;
+        }
+        Self::new(fields)
+    }
+
     /// Carries an epoch's permits, bonds and consensus over as the next epoch's inputs. Blocks are the caller's to move.
     pub fn advance(&mut self, epoch: &Epoch) -> Result<()> {
         let (n, length) = (self.n(), epoch.new_validator_permit.len());
@@ -501,6 +526,11 @@ impl Fields {
         }
         State::checked(self)
     }
+}
+
+/// A weight on a uid that nobody has.
+pub(super) fn on_nobody(row: usize, column: u16, n: usize) -> Flaw {
+    Flaw::new("weights", format!("uid {row} weighs uid {column}, which is not below n = {n}"), "remove the entry")
 }
 
 fn rows(n: usize, triples: &[(u16, u16, u16)], field: &str) -> Result<Csr<u16>, Flaw> {
