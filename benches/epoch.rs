@@ -1,18 +1,24 @@
-//! Epochs a second: single ones on the CPU by size, density and kind of bonds, and what-ifs in batches on every adapter.
-#![expect(clippy::expect_used, clippy::print_stderr, reason = "a bench that cannot run must say so")]
+//! Epochs a second: single ones on the CPU by size, density and kind of bonds, candidate rows, and what-ifs in batches on every
+//! adapter.
+#![expect(clippy::expect_used, reason = "a bench that cannot run must say so")]
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rayon::prelude::*;
 use tauscore::device::{Device, Noise, adapters};
 use tauscore::matrix::Csr;
+use tauscore::pipeline::forecast::{Question, answers};
 use tauscore::stages::yuma::device::{epochs, epochs_without_bonds};
+use tauscore::stages::yuma::row::Row;
 use tauscore::stages::yuma::{Epoch, Fields, Hyperparameters, State};
 
-/// What-ifs of one call.
+/// What-ifs of one call to an adapter.
 const BATCH: usize = 250;
+
+/// Whose rows they are about.
+const VALIDATOR: u16 = 7;
 
 /// A subnet of `validators` and `miners`, every validator with weights on almost the same `percent` of the miners, so that there is
 /// consensus, after one epoch.
@@ -53,17 +59,18 @@ fn subnet(validators: usize, miners: usize, percent: u32, yuma3: bool, liquid_al
     state
 }
 
-/// The subnet with another weight row of one validator, `count` times.
-fn what_ifs(base: &State, count: usize, seed: u64) -> Vec<State> {
+/// Candidate rows of one validator: for as many of the miners as it weighs now.
+fn candidates(base: &State, count: usize, seed: u64) -> Vec<Question> {
     let mut noise = Noise::new(seed);
-    (0..count)
-        .map(|_| {
-            let mut fields = base.clone().into_fields();
-            let row: Vec<_> = (0..fields.stake.len() as u16).map(|uid| (uid, noise.below(65_536) as u16)).collect();
-            fields.weights.set_row(7, &row);
-            State::new(fields).expect("a valid state")
-        })
-        .collect()
+    let uids: Vec<u16> = base.weights.row(VALIDATOR.into()).map(|entry| entry.0).collect();
+    let mut row = || uids.iter().map(|&uid| (uid, 1 + noise.below(65_535) as u16)).collect();
+    (0..count).map(|_| Question { hyper: None, row: Some(row()) }).collect()
+}
+
+/// The subnet with each of the rows.
+fn what_ifs(base: &State, questions: &[Question]) -> Vec<State> {
+    let with = |row: &Row| base.with_submitted(VALIDATOR, row).expect("a valid state");
+    questions.iter().filter_map(|question| question.row.as_ref()).map(with).collect()
 }
 
 const KINDS: [(&str, bool, bool); 3] = [("yuma2", false, false), ("yuma3", true, false), ("liquid", true, true)];
@@ -71,15 +78,33 @@ const KINDS: [(&str, bool, bool); 3] = [("yuma2", false, false), ("yuma3", true,
 fn single(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("epoch on one CPU thread");
     group.sample_size(20).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
-    for (validators, miners) in [(64, 256), (256, 1024)] {
-        for percent in [10, 100] {
-            for (kind, yuma3, liquid) in KINDS {
-                let state = subnet(validators, miners, percent, yuma3, liquid);
-                let name = format!("{validators}x{miners} {percent} %");
-                group.bench_function(BenchmarkId::new(kind, name), |bencher| {
-                    bencher.iter(|| Epoch::new(black_box(&state)));
-                });
-            }
+    for (validators, miners, percent) in
+        [(64, 256, 10), (256, 1024, 10), (256, 4096, 10), (64, 256, 100), (256, 1024, 100)]
+    {
+        for (kind, yuma3, liquid) in KINDS {
+            let state = subnet(validators, miners, percent, yuma3, liquid);
+            let name = format!("{validators}x{miners} {percent} %");
+            group.bench_function(BenchmarkId::new(kind, name), |bencher| {
+                bencher.iter(|| Epoch::new(black_box(&state)));
+            });
+        }
+    }
+    group.finish();
+}
+
+/// Ten thousand candidate rows, as `tauscore forecast --sweep` asks about them.
+fn forecasts(criterion: &mut Criterion) {
+    const QUESTIONS: usize = 10_000;
+    let two = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("two threads");
+    let mut group = criterion.benchmark_group(format!("{QUESTIONS} what-ifs of 64x256 on two CPU threads"));
+    group.sample_size(10).throughput(Throughput::Elements(QUESTIONS as u64));
+    for percent in [10, 100] {
+        for (kind, yuma3, liquid) in KINDS {
+            let base = subnet(64, 256, percent, yuma3, liquid);
+            let questions = candidates(&base, QUESTIONS, 1);
+            group.bench_function(BenchmarkId::new(kind, format!("{percent} %")), |bencher| {
+                bencher.iter(|| two.install(|| answers(&Device::cpu(), &base, VALIDATOR, black_box(&questions))));
+            });
         }
     }
     group.finish();
@@ -91,7 +116,7 @@ fn batches(criterion: &mut Criterion) {
     group.sample_size(10).throughput(Throughput::Elements(BATCH as u64));
     for (kind, yuma3, liquid) in KINDS {
         let base = subnet(64, 256, 100, yuma3, liquid);
-        let states = what_ifs(&base, BATCH, 1);
+        let states = what_ifs(&base, &candidates(&base, BATCH, 1));
         let right: Vec<Epoch> = states.par_iter().map(Epoch::new).collect();
         let threads = format!("CPU, {} threads", rayon::current_num_threads());
         group.bench_function(BenchmarkId::new(kind, threads), |bencher| {
@@ -110,34 +135,7 @@ fn batches(criterion: &mut Criterion) {
         }
     }
     group.finish();
-
-    // Once, as it is too long for a benchmark on a software adapter: with `TAUSCORE_BENCH_WHAT_IFS=10000`.
-    let Some(count) = std::env::var("TAUSCORE_BENCH_WHAT_IFS").ok().and_then(|count| count.parse::<usize>().ok())
-    else {
-        return;
-    };
-    for (kind, yuma3, liquid) in KINDS {
-        let base = subnet(64, 256, 100, yuma3, liquid);
-        let mut spent = vec![Duration::ZERO; devices.len() + 1];
-        for start in (0..count).step_by(BATCH) {
-            let states = what_ifs(&base, BATCH.min(count - start), start as u64);
-            let begun = Instant::now();
-            let right: Vec<Epoch> = states.par_iter().map(Epoch::new).collect();
-            spent[0] += begun.elapsed();
-            for (device, spent) in devices.iter().zip(&mut spent[1..]) {
-                let begun = Instant::now();
-                let found = epochs_without_bonds(device, &states).expect("the device does not fail");
-                *spent += begun.elapsed();
-                let same = found.iter().zip(&right).all(|(found, right)| found.emission == right.emission);
-                assert!(same, "{} does not compute what the CPU computes", device.name());
-            }
-        }
-        let names = std::iter::once("CPU".to_owned()).chain(devices.iter().map(Device::name));
-        for (name, spent) in names.zip(spent) {
-            eprintln!("{count} what-ifs of 64x256, {kind}, {name}: {:.2} s", spent.as_secs_f64());
-        }
-    }
 }
 
-criterion_group!(benches, single, batches);
+criterion_group!(benches, single, forecasts, batches);
 criterion_main!(benches);

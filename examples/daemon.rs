@@ -28,7 +28,8 @@ fn run(model: Option<String>) -> Result<()> {
     let mut config = Config::default();
     config.encoder.model = model.unwrap_or_else(|| format!("{HERE}/datasets/models/f32-mean"));
     let folder = Store::from_env()?.resolve(&config.encoder.model, false, &mut |_| {})?;
-    let embedder = Embedder::load(&Device::open(&Choice::Auto)?, &folder, None)?;
+    let device = Device::open(&Choice::Auto)?;
+    let embedder = Embedder::load(&device, &folder, None)?;
     // A daemon asks the chain for this at every turn.
     let mut state = State::read(&Path::new(HERE).join("datasets/examples/subnet.json"))?;
     let mut history: Vec<Round> = Vec::new();
@@ -41,7 +42,7 @@ fn run(model: Option<String>) -> Result<()> {
         let weights: Vec<_> = weighed.filter_map(|miner| Some((miner.uid?.0, outcome.share(miner)))).collect();
         println!("round {turn}: set_weights({weights:?})");
 
-        let epoch = pipeline::epoch(&state, "validator_large", &outcome)?.chain;
+        let epoch = pipeline::epoch(&device, &state, "validator_large", &outcome)?.chain;
         println!("round {turn}: incentive by uid, in 65535ths: {:?}", epoch.incentive);
         state.advance(&epoch)?;
         let mut fields = state.into_fields();

@@ -60,6 +60,26 @@ impl I32F32 {
         Self((value as i64) << 32)
     }
 
+    /// The value with its digits below the last fraction bit cut off; `None` for NaN and what lies outside 0 .. 2^31.
+    pub const fn from_f64(value: f64) -> Option<Self> {
+        // Taken apart by its bits, since a float has no arithmetic here: value = significand 2^exponent.
+        let bits = value.to_bits();
+        let (exponent, fraction) = ((bits >> 52) as i32, bits & ((1 << 52) - 1));
+        let significand = if exponent == 0 { fraction } else { fraction | 1 << 52 };
+        let shift = (if exponent == 0 { 1 } else { exponent }) - 1075 + Self::FRACTION_BITS as i32;
+        match shift {
+            _ if bits == 1 << 63 => Some(Self::ZERO),
+            // The sign is the highest bit of what is taken for the exponent.
+            12.. => None,
+            0..12 => match (significand << shift) as i64 {
+                bits @ 0.. => Some(Self(bits)),
+                _ => None,
+            },
+            -63..0 => Some(Self((significand >> -shift) as i64)),
+            _ => Some(Self::ZERO),
+        }
+    }
+
     /// The proportion `value / 65535`, truncated: 0 and 65535 map to exactly 0 and 1 (`p16`, YUMA §1.1).
     #[inline]
     pub const fn from_proportion(value: u16) -> Self {
@@ -603,5 +623,22 @@ mod tests {
         }
         assert_eq!(U64F64::from_bits(u128::MAX).to_u64(), u64::MAX, "floored");
         assert_eq!(U64F64::from_bits(u128::MAX).saturating_add(U64F64::ONE).to_bits(), u128::MAX, "clamped");
+    }
+
+    #[test]
+    fn floats_are_cut_off_below_the_last_bit() {
+        let bits = |value: f64| I32F32::from_f64(value).map(I32F32::to_bits);
+        assert_eq!(bits(1.0), Some(1 << 32), "1");
+        assert_eq!(bits(0.1), Some(429_496_729), "floor(0.1 * 2^32)");
+        assert_eq!(bits(65_535.5), Some((65_535 << 32) + (1 << 31)), "large ones");
+        assert_eq!(bits(2_147_483_647.5), Some(i64::MAX - (1 << 31) + 1), "just below 2^31");
+        assert_eq!(
+            (bits(0.0), bits(-0.0), bits(1e-300), bits(5e-324)),
+            (Some(0), Some(0), Some(0), Some(0)),
+            "nothing left"
+        );
+        for outside in [-1e-9, -1.0, 2_147_483_648.0, 1e300, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, -f64::NAN] {
+            assert_eq!(bits(outside), None, "{outside}");
+        }
     }
 }

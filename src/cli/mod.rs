@@ -9,6 +9,7 @@ mod doctor;
 mod embed;
 mod emission;
 mod epoch;
+mod forecast;
 mod models;
 mod score;
 mod table;
@@ -63,6 +64,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Compute Yuma epochs of subnet states, or check recorded ones
     Epoch(epoch::EpochArgs),
+    /// Tell what a row of weights would bring its validator, or thousands of what-ifs
+    Forecast(forecast::ForecastArgs),
     /// Tell what a block emits, when that halves, and how a subnet's part is split
     Emission(emission::EmissionArgs),
     /// List the adapters of this machine
@@ -147,6 +150,7 @@ fn run(cli: &Cli, console: &Console, out: &mut dyn Write) -> Outcome {
             epoch::run(args, console.json, out).map(|status| if status == 0 { Status::Good } else { Status::Finding })
         }
         Command::Emission(args) => emission::run(args, console, out),
+        Command::Forecast(args) => forecast::run(args, console, out),
         Command::Devices => devices::run(console, out),
         Command::Doctor(args) => doctor::run(args, console, out),
         Command::Bench(args) => bench::run(args, console, out),

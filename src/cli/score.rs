@@ -93,7 +93,7 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     let embedder = args.model.load(&config, &device, console)?;
     let outcome = pipeline::score(&embedder, &round, &history, subnet, &config, &mut console.listener())?;
     let epoch = match (&state, &args.validator) {
-        (Some(state), Some(validator)) => Some(pipeline::epoch(state, validator, &outcome)?),
+        (Some(state), Some(validator)) => Some(pipeline::epoch(&device, state, validator, &outcome)?),
         _ => None,
     };
     pipeline::write(&args.out, &round, &outcome, &config, epoch.as_ref())?;

@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::Outcome;
-use crate::stages::yuma::{Epoch, State};
+use crate::device::Device;
+use crate::stages::yuma::{Epoch, State, epochs};
 use crate::{Error, Result};
 
 /// An epoch and whose row was put in.
@@ -13,6 +14,17 @@ pub struct EpochResult {
     pub validator: u16,
     /// What the chain would store.
     pub chain: Epoch,
+}
+
+impl EpochResult {
+    /// The epoch of a state that has the validator's row in it, computed on the device.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device fails.
+    pub fn new(device: &Device, validator: u16, state: &State) -> Result<Self> {
+        let chain = epochs(device, std::slice::from_ref(state))?.pop();
+        Ok(Self { validator, chain: chain.unwrap_or_else(|| Epoch::new(state)) })
+    }
 }
 
 /// The uid of a validator who is named by hotkey or uid.
@@ -29,11 +41,11 @@ pub fn validator(state: &State, name: &str) -> Result<usize> {
 }
 
 /// Puts the round's weight row in the place of `validator`'s (a uid or a hotkey), as if submitted in the state's block,
-/// and computes the epoch.
+/// and computes the epoch on the device.
 ///
 /// # Errors
-/// [`Error::Usage`] if the validator is not in the subnet or no scored miner is.
-pub fn epoch(state: &State, validator: &str, outcome: &Outcome) -> Result<EpochResult> {
+/// [`Error::Usage`] if the validator is not in the subnet or no scored miner is; [`Error::Device`] if the device fails.
+pub fn epoch(device: &Device, state: &State, validator: &str, outcome: &Outcome) -> Result<EpochResult> {
     let refuse = |argument: &str, problem: String, remedy: &str| Error::Usage {
         argument: argument.into(),
         problem,
@@ -52,5 +64,5 @@ pub fn epoch(state: &State, validator: &str, outcome: &Outcome) -> Result<EpochR
     }
 
     let state = state.with_submitted(uid as u16, &row)?;
-    Ok(EpochResult { validator: uid as u16, chain: Epoch::new(&state) })
+    EpochResult::new(device, uid as u16, &state)
 }

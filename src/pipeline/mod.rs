@@ -3,6 +3,7 @@
 mod embedder;
 mod epoch;
 mod files;
+pub mod forecast;
 
 use std::collections::HashMap;
 use std::time::Instant;

@@ -286,7 +286,8 @@ impl<Old: Matrix<Value = I32F32>> Market<'_, Old> {
         Divisors::sums(&normalized).divide_all(&mut normalized);
         let mut dividends = bonds::earnings(&normalized, self.incentive);
         I32F32::normalize(&mut dividends);
-        let largest = Divisors::largest(&normalized);
+        // Nobody asks for the largest where no bonds are stored.
+        let largest = if self.keep == Keep::Little { Divisors::default() } else { Divisors::largest(&normalized) };
         Bonding {
             stored: self.stored(&normalized, |column, bond| largest.divide(column, bond)),
             dividends,

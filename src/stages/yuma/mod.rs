@@ -14,11 +14,26 @@ pub mod liquid;
 pub mod mechanism;
 pub mod null;
 mod output;
+pub mod row;
 pub mod stake;
 mod state;
 pub mod submission;
 pub mod weights;
 pub mod what_if;
 
+use rayon::prelude::*;
+
 pub use output::{Epoch, Raw};
 pub use state::{ActivityCutoff, ConsensusMode, EpochConsensus, Fields, Hyperparameters, State};
+
+use crate::Result;
+use crate::device::Device;
+
+/// Computes the epochs of many states on a device: on the CPU one by one on all its threads, elsewhere in batches
+/// ([`device::epochs`]). The bits are the same.
+///
+/// # Errors
+/// [`Error::Device`](crate::Error::Device) if the device fails.
+pub fn epochs(device: &Device, states: &[State]) -> Result<Vec<Epoch>> {
+    if device.is_cpu() { Ok(states.par_iter().map(Epoch::new).collect()) } else { device::epochs(device, states) }
+}

@@ -143,6 +143,12 @@ impl Hyperparameters {
         }
     }
 
+    /// These parameters with another value of one, by the name and in the form that files have; the error is the problem.
+    pub(crate) fn with(mut self, key: &str, value: &Value) -> Result<Self, String> {
+        let object = Map::from_iter([(key.to_owned(), value.clone())]);
+        self.overlay(&object).map_err(|flaw| format!("{}: {}", flaw.field, flaw.problem)).map(|()| self)
+    }
+
     /// Takes over the keys that are present.
     fn overlay(&mut self, object: &Map<String, Value>) -> Result<(), Flaw> {
         decode::known_keys(object, &Self::KEYS)?;

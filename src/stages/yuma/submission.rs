@@ -189,6 +189,14 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// The chain's name of it.
+    pub fn name(&self) -> String {
+        let debug = format!("{self:?}");
+        debug.split_once(' ').map_or(debug.as_str(), |(name, _)| name).to_owned()
+    }
+}
+
 /// Checks a row as the chain does, in its order, and returns what it would store: uids and weights in submission order, the largest
 /// weight 65535.
 ///
