@@ -926,3 +926,184 @@ fn whoever_reads_only_the_head_is_no_error() {
     assert_eq!(output.status.code(), Some(0), "a broken pipe is success");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "", "and nothing to tell");
 }
+
+/// The forecast of `small`'s row, which weighs alice, carol and itself.
+const FORECAST: [&str; 6] = ["forecast", "state.json", "--validator", "small", "--device", "cpu"];
+
+/// Its last weights are old enough for new ones.
+fn forecast_state() -> Value {
+    let mut state = state();
+    state["last_update"][1] = json!(900);
+    state
+}
+
+fn forecast_place() -> Place {
+    let place = place();
+    place.write("state.json", forecast_state().to_string());
+    place.write("row.json", "{\"uids\": [2, 4, 1], \"weights\": [65535, 30000, 1000]}");
+    place
+}
+
+#[test]
+fn a_forecast_is_the_epoch_with_the_row_beside_todays() {
+    let place = forecast_place();
+    let run = place.run(&[&FORECAST[..], &["--weights", "row.json", "-q"]].concat());
+    assert_eq!(run.code, 0, "{}", run.err);
+    insta::assert_snapshot!("forecast", run.out);
+
+    let run = place.run(&[&FORECAST[..], &["--weights", "row.json", "--json"]].concat());
+    let found: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(found["admission"], json!({"taken": true, "stored": [[2, 65535], [4, 30000], [1, 1000]]}), "taken");
+    let mut submitted = forecast_state();
+    submitted["weights"] = json!({"i": [0, 1, 1, 1], "j": [4, 2, 4, 1], "w": [65535, 65535, 30000, 1000]});
+    submitted["last_update"][1] = json!(1000);
+    for (name, state) in [("today", forecast_state()), ("forecast", submitted)] {
+        place.write("epoch.json", state.to_string());
+        let chain = serde_json::from_str::<Value>(&place.run(&["epoch", "epoch.json"]).out).unwrap()["chain"].clone();
+        for key in keys(&found[name]) {
+            assert_eq!(found[name][key], chain[key][1], "{name}: {key}");
+        }
+        if name == "forecast" {
+            assert_eq!(found["consensus"], chain["consensus"], "consensus on everybody");
+        }
+    }
+}
+
+#[test]
+fn what_the_chain_would_refuse_is_named_and_ends_in_one() {
+    let place = forecast_place();
+    let demands: &[(&[&str], &str)] = &[
+        (&["--weights-rate-limit", "101"], "SettingWeightsTooFast"),
+        (&["--weights-version-key", "3", "--version-key", "2"], "IncorrectWeightVersionKey"),
+        (&["--min-allowed-weights", "4"], "WeightVecLengthIsLow"),
+        (&["--weights", "beyond.json"], "UidVecContainInvalidOne"),
+        (&["--weights", "twice.json"], "DuplicateUids"),
+    ];
+    place.write("beyond.json", "[[5, 1]]");
+    place.write("twice.json", "[[2, 1], [2, 2]]");
+    for (demand, name) in demands {
+        let row: &[&str] = if demand[0] == "--weights" { &[] } else { &["--weights", "row.json"] };
+        let run = place.run(&[&FORECAST[..], row, *demand, &["--json"]].concat());
+        let found: Value = serde_json::from_str(&run.out).unwrap();
+        assert_eq!((run.code, &found["admission"]["refusal"]), (1, &json!(name)), "{}", run.out);
+        assert_eq!(
+            found["forecast"].is_null(),
+            row.is_empty(),
+            "{name}: no epoch takes a row on nobody or twice on one"
+        );
+        let run = place.run(&[&FORECAST[..], row, *demand].concat());
+        assert!(run.out.contains(&format!("would refuse the row: {name}: ")), "{}", run.out);
+    }
+}
+
+#[test]
+fn a_row_is_read_in_every_shape() {
+    let place = forecast_place();
+    let run = |file: &str| place.run(&[&FORECAST[..], &["--weights", file, "-q"]].concat());
+    let right = run("row.json").out;
+    for (name, row) in [
+        ("values", json!({"uids": [2, 4, 1], "values": [65535, 30000, 1000]})),
+        ("u16", json!({"by_uid": {"9": 1}, "u16": {"uids": [2, 4, 1, 3], "values": [65535, 30000, 1000, 0]}})),
+        ("pairs", json!([[2, 65535], [4, 30000], [1, 1000]])),
+        ("scaled", json!([[2, 6.5535], [4, 3], [1, 0.1]])),
+    ] {
+        place.write("shape.json", row.to_string());
+        assert_eq!(run("shape.json").out, right, "{name}");
+    }
+    // Maps, whose order is not that of the file: the results do not depend on it here.
+    for row in [json!({"1": 1000, "2": 65535, "4": 30000}), json!({"small": 0.1, "alice": 6.5535, "carol": 3.0})] {
+        place.write("shape.json", row.to_string());
+        assert_eq!(run("shape.json").out, right, "{row}");
+    }
+}
+
+#[test]
+fn a_sweep_answers_every_combination() {
+    let place = forecast_place();
+    place.write("rows.jsonl", "{\"name\": \"alice\", \"uids\": [2], \"weights\": [1]}\n\n[[3, 1]]\n");
+    let sweep = ["--sweep", "kappa=0..65535:32767", "--sweep", "rows.jsonl", "--sweep", "yuma3=true,false", "--json"];
+    let run = place.run(&[&FORECAST[..], &sweep, &["--weights", "row.json"]].concat());
+    assert_eq!(run.code, 0, "{}", run.err);
+    let lines: Vec<Value> = run.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 3 * 3 * 2, "three of kappa, three rows, two of yuma3");
+    let asked: Vec<String> =
+        lines.iter().take(4).map(|line| format!("{} {}", line["row"].as_str().unwrap(), line["hyper"])).collect();
+    let first = "{\"kappa\":0,\"yuma3\":true}";
+    let right = [
+        format!("--weights {first}"),
+        format!("alice {first}"),
+        format!("3 {first}"),
+        "--weights {\"kappa\":0,\"yuma3\":false}".into(),
+    ];
+    assert_eq!(asked, right, "the last spec runs first, after the rows");
+    for line in &lines {
+        let mut state = forecast_state();
+        state["hyper"] = line["hyper"].clone();
+        place.write("asked.json", state.to_string());
+        place.write(
+            "asked_row.json",
+            match line["row"].as_str().unwrap() {
+                "alice" => "[[2, 1]]".to_owned(),
+                "3" => "[[3, 1]]".to_owned(),
+                _ => place.read("row.json"),
+            },
+        );
+        let args =
+            ["forecast", "asked.json", "--validator", "1", "--device", "cpu", "--weights", "asked_row.json", "--json"];
+        let alone: Value = serde_json::from_str(&place.run(&args).out).unwrap();
+        for key in keys(&alone["forecast"]) {
+            assert_eq!(line[key], alone["forecast"][key], "{line}: {key}");
+        }
+    }
+    let run = place.run(&[&FORECAST[..], &["--sweep", "bonds_penalty=0,65535", "-q"]].concat());
+    assert!(run.code == 0 && run.out.contains("the 2 of 2 that pay best"), "without a row, today's: {}", run.out);
+}
+
+#[cfg(unix)] // Other systems word their own errors otherwise.
+#[test]
+fn mistakes_in_a_forecast_are_told_with_a_remedy() {
+    let place = forecast_place();
+    for (name, row) in [
+        ("negative.json", "{\"2\": -1}"),
+        ("nobody.json", "{\"mallory\": 1}"),
+        ("unequal.json", "{\"uids\": [1, 2], \"weights\": [1]}"),
+        ("missing.json", "{\"uids\": [1]}"),
+        ("text.json", "\"row\""),
+        ("triple.json", "[[1, 2, 3]]"),
+        ("huge.json", "[[2, 1e300]]"),
+    ] {
+        place.write(name, row);
+    }
+    place.write("rows.jsonl", "[[2, 1]]\n[[2, \"one\"]]\n");
+    place.write("beyond.jsonl", "[[2, 1]]\n[[2, 1], [5, 1]]\n");
+    place.write("twice.jsonl", "[[2, 1], [3, 1], [2, 1]]\n");
+    let rows = ["negative", "nobody", "unequal", "missing", "text", "triple", "huge", "nothing"];
+    let weights = rows.map(|row| vec!["--weights".to_owned(), format!("{row}.json")]);
+    let specs = [
+        "rows.jsonl",
+        "beyond.jsonl",
+        "twice.jsonl",
+        "nothing.jsonl",
+        "kapa=1",
+        "kappa=65536",
+        "kappa=1..0",
+        "kappa=0..9:0",
+        "kappa=a..b",
+        "yuma3=maybe",
+        "owner_uid=5",
+        "bonds_moving_average=0..9999999999",
+    ];
+    let sweeps = specs.map(|spec| vec!["--sweep".to_owned(), spec.to_owned()]);
+    let mut said = String::new();
+    for args in weights.iter().chain(&sweeps) {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let run = place.run(&[&FORECAST[..], &args].concat());
+        assert_eq!((run.code, run.out.as_str()), (2, ""), "{args:?}: {}", run.err);
+        let told: Vec<&str> = run.err.lines().filter(|line| !line.starts_with("device: ")).collect();
+        assert_eq!(told.len(), 2, "{args:?}: one line and its help: {}", run.err);
+        said.push_str(&format!("$ tauscore forecast {}\n{}\n", args.join(" "), told.join("\n")));
+    }
+    insta::assert_snapshot!("forecast_mistakes", said);
+    let run = place.run(&[&FORECAST[..5], &["cpu"]].concat());
+    assert!(run.code == 2 && run.err.contains("--weights"), "neither a row nor a sweep: {}", run.err);
+}

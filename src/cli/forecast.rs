@@ -85,11 +85,15 @@ fn one(
     out: &mut dyn Write,
 ) -> Outcome {
     let verdict = check(state, &args.rules.submission(state, validator, row), &args.rules.rules(state));
-    let forecast = forecast(device, state, validator, verdict.as_ref().unwrap_or(row))?;
+    // No epoch takes a row on nobody, or twice on one.
+    let forecast = match &verdict {
+        Err(Refusal::UidVecContainInvalidOne { .. } | Refusal::DuplicateUids { .. }) => None,
+        _ => Some(forecast(device, state, validator, verdict.as_ref().unwrap_or(row))?),
+    };
     if console.json {
-        write_json(out, &as_json(state, validator, &verdict, &forecast))?;
+        write_json(out, &as_json(state, validator, &verdict, forecast.as_ref()))?;
     } else {
-        write_text(out, &as_text(state, validator, &verdict, &forecast))?;
+        write_text(out, &as_text(state, validator, &verdict, forecast.as_ref()))?;
     }
     Ok(if verdict.is_ok() { Status::Good } else { Status::Finding })
 }
@@ -120,7 +124,7 @@ impl RulesArgs {
     }
 }
 
-fn as_json(state: &State, validator: u16, verdict: &Result<Row, Refusal>, forecast: &Forecast) -> Value {
+fn as_json(state: &State, validator: u16, verdict: &Result<Row, Refusal>, forecast: Option<&Forecast>) -> Value {
     let admission = match verdict {
         Ok(stored) => json!({"taken": true, "stored": stored}),
         Err(refusal) => json!({"taken": false, "refusal": refusal.name(), "reason": refusal.to_string()}),
@@ -130,19 +134,28 @@ fn as_json(state: &State, validator: u16, verdict: &Result<Row, Refusal>, foreca
         "block": state.block,
         "validator": validator,
         "admission": admission,
-        "today": forecast.today,
-        "forecast": forecast.forecast,
-        "consensus": forecast.consensus,
-        "costs": forecast.costs,
+        "today": forecast.map(|forecast| forecast.today),
+        "forecast": forecast.map(|forecast| forecast.forecast),
+        "consensus": forecast.map(|forecast| &forecast.consensus),
+        "costs": forecast.map(|forecast| &forecast.costs),
     })
 }
 
-fn as_text(state: &State, validator: u16, verdict: &Result<Row, Refusal>, forecast: &Forecast) -> String {
+fn as_text(state: &State, validator: u16, verdict: &Result<Row, Refusal>, forecast: Option<&Forecast>) -> String {
+    let mut text = format!("uid {validator}{} in the epoch of block {}\n\n", called(state, validator), state.block);
+    let said = match verdict {
+        Ok(stored) => format!("The chain would take the row: {} weights.\n", stored.len()),
+        Err(refusal) => format!("The chain would refuse the row: {}: {refusal}\n", refusal.name()),
+    };
+    let Some(forecast) = forecast else { return text + &said };
     let (today, then) = (&forecast.today, &forecast.forecast);
     let line = |name: &str, write: &dyn Fn(&Answer) -> f64, unit: &str, digits: usize| {
         let [before, after] = [today, then].map(write);
         let shown = |value: f64| format!("{value:.digits$}{unit}");
-        [name.to_owned(), shown(before), shown(after), format!("{:+.digits$}", after - before)]
+        // Without the sign of what rounds to nothing.
+        let unit = 10_f64.powi(digits as i32);
+        let change = ((after - before) * unit).round() / unit + 0.0;
+        [name.to_owned(), shown(before), shown(after), format!("{change:+.digits$}")]
     };
     let rows = [
         line("validator trust", &|answer| percent(answer.validator_trust), " %", 2),
@@ -150,12 +163,8 @@ fn as_text(state: &State, validator: u16, verdict: &Result<Row, Refusal>, foreca
         line("as a validator", &|answer| alpha(answer.validator_emission), " alpha", 6),
         line("in all", &|answer| alpha(answer.emission), " alpha", 6),
     ];
-    let mut text = format!("uid {validator}{} in the epoch of block {}\n\n", called(state, validator), state.block);
     text += &table(["", "today ", "with this row ", "change "], &rows);
-    match verdict {
-        Ok(stored) => text += &format!("\nThe chain would take the row: {} weights.\n", stored.len()),
-        Err(refusal) => text += &format!("\nThe chain would refuse the row: {}: {refusal}\n", refusal.name()),
-    }
+    text += &format!("\n{said}");
     let costs: Vec<[String; 5]> = forecast
         .costs
         .iter()

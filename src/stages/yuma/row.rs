@@ -25,7 +25,8 @@ pub fn read(path: &Path, state: &State) -> Result<Row> {
     from_value(&value, state).map_err(|flaw| flaw.in_file(&file))
 }
 
-/// Reads rows from JSON Lines, each in one of the shapes of [`read`]; a `name` in an object names the row, else its line does.
+/// Reads rows from JSON Lines, each in one of the shapes of [`read`]; a `name` in an object names the row, else its line does. No row
+/// weighs nobody, or somebody twice.
 ///
 /// # Errors
 /// [`Error::Row`](crate::Error::Row) naming line and field.
@@ -37,9 +38,25 @@ pub fn read_lines(path: &Path, state: &State) -> Result<Vec<(String, Row)>> {
         let mut value = parse(line).map_err(|flaw| flaw.in_row(&file, number))?;
         let name = value.as_object_mut().and_then(|object| object.remove("name"));
         let name = name.as_ref().and_then(Value::as_str).map_or_else(|| number.to_string(), str::to_owned);
-        Ok((name, from_value(&value, state).map_err(|flaw| flaw.in_row(&file, number))?))
+        let row = from_value(&value, state).and_then(|row| fits(&row, state.n()).map(|()| row));
+        Ok((name, row.map_err(|flaw| flaw.in_row(&file, number))?))
     });
     rows.collect()
+}
+
+/// Whether everybody is weighed once at most, and everybody who is weighed is in a subnet of n.
+fn fits(row: &[(u16, u16)], n: usize) -> Result<(), Flaw> {
+    let mut weighed = vec![false; n];
+    for &(uid, _) in row {
+        match weighed.get_mut(usize::from(uid)) {
+            None => return Err(Flaw::new("uids", format!("uid {uid} is not below n = {n}"), "leave it out")),
+            Some(true) => {
+                return Err(Flaw::new("uids", format!("uid {uid} comes more than once"), "give it one weight"));
+            }
+            Some(weighed) => *weighed = true,
+        }
+    }
+    Ok(())
 }
 
 fn from_value(value: &Value, state: &State) -> Result<Row, Flaw> {
