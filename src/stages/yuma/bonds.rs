@@ -91,28 +91,17 @@ pub fn bonds_count_before(block: u64, last_step: u64, tempo: u16) -> u64 {
 pub struct Divisors(Vec<Divisor>);
 
 impl Divisors {
-    /// The sums of the columns of a square matrix.
+    /// To divide each column of a square matrix by its sum.
     pub fn sums(matrix: &impl Matrix<Value = I32F32>) -> Self {
-        Self::folded(matrix, I32F32::wrapping_add)
-    }
-
-    /// The largest values of the columns of a square matrix of values from 0 up.
-    pub fn largest(matrix: &impl Matrix<Value = I32F32>) -> Self {
-        Self::folded(matrix, Ord::max)
-    }
-
-    fn folded(matrix: &impl Matrix<Value = I32F32>, fold: impl Fn(I32F32, I32F32) -> I32F32) -> Self {
-        let mut folded = vec![I32F32::ZERO; matrix.rows()];
+        let mut sums = vec![I32F32::ZERO; matrix.rows()];
         for row in 0..matrix.rows() {
             matrix.row(row).for_each(|(column, value)| {
-                if let Some(place) = folded.get_mut(usize::from(column)) {
-                    *place = fold(*place, value);
+                if let Some(sum) = sums.get_mut(usize::from(column)) {
+                    *sum = sum.wrapping_add(value);
                 }
             });
         }
-        // Divided by 1, what has nothing to be divided by stays.
-        let one = Divisor::new(I32F32::ONE);
-        Self(folded.into_iter().map(|sum| if sum == I32F32::ZERO { one } else { Divisor::new(sum) }).collect())
+        Self::new(&sums)
     }
 
     /// The value over its column's divisor; unchanged where that is zero.
@@ -121,14 +110,29 @@ impl Divisors {
         self.0.get(usize::from(column)).map_or(value, |divisor| divisor.divide(value))
     }
 
+    /// To divide each column by a number of its own.
+    pub fn new(divisors: &[I32F32]) -> Self {
+        // Divided by 1, what has nothing to be divided by stays.
+        let one = Divisor::new(I32F32::ONE);
+        Self(divisors.iter().map(|&sum| if sum == I32F32::ZERO { one } else { Divisor::new(sum) }).collect())
+    }
+
     /// Every value over its column's divisor, computed while it is read.
     pub fn of<'a, M: Matrix<Value = I32F32>>(&'a self, matrix: &'a M) -> impl Matrix<Value = I32F32> + 'a {
         matrix.mapped(|_, column, value| self.divide(column, value))
     }
 
-    /// Divides every value.
-    pub fn divide_all(&self, bonds: &mut Csr<I32F32>) {
-        bonds.map_in_place(|_, column, value| self.divide(column, value));
+    /// Divides every value, and returns the largest quotient of each column, of values from 0 up.
+    pub fn divide_all(&self, bonds: &mut Csr<I32F32>) -> Vec<I32F32> {
+        let mut largest = vec![I32F32::ZERO; self.0.len()];
+        bonds.map_in_place(|_, column, value| {
+            let quotient = self.divide(column, value);
+            if let Some(largest) = largest.get_mut(usize::from(column)) {
+                *largest = quotient.max(*largest);
+            }
+            quotient
+        });
+        largest
     }
 }
 
@@ -143,51 +147,55 @@ pub fn moving_average(
     let kept = I32F32::ONE.saturating_sub(alpha);
     let mut average = memory.emptied(new.most_entries().max(old.most_entries()));
     let mut wide = WideRow::new(new.rows());
+    let (mut bought, mut held) = (Part::default(), Part::default());
     for row in 0..new.rows() {
-        let new_row = new.row(row).map(|(column, value)| (column, alpha.saturating_mul(value)));
-        let old_row = old.row(row).map(|(column, value)| (column, kept.saturating_mul(value)));
+        bought.fill(new.row(row), alpha);
+        held.fill(old.row(row), kept);
         let mut push = |column, value| {
             if value > I32F32::ZERO {
                 average.push(column, value);
             }
         };
-        if new.ascends(row) && old.ascends(row) {
-            united(new_row, old_row, new.rows(), push);
+        if bought.columns == held.columns && new.ascends(row) {
+            let sums = bought.values.iter().zip(&held.values).map(|(bought, &held)| bought.saturating_add(held));
+            bought
+                .columns
+                .iter()
+                .zip(sums)
+                .filter(|(column, _)| usize::from(**column) < new.rows())
+                .for_each(|(&column, sum)| push(column, sum));
         } else {
-            for (column, part) in new_row.chain(old_row) {
+            for (&column, &value) in bought.entries().chain(held.entries()) {
                 if let Some(sum) = wide.at(column) {
-                    *sum = sum.saturating_add(part);
+                    *sum = sum.saturating_add(value);
                 }
             }
-            wide.drain(&mut push);
+            wide.drain(push);
         }
         average.end_row();
     }
     average
 }
 
-/// Hands out the sums of two rows, both with ascending columns, of the columns below `columns`.
-fn united(
-    new: impl Iterator<Item = (u16, I32F32)>,
-    mut old: impl Iterator<Item = (u16, I32F32)>,
-    columns: usize,
-    mut take: impl FnMut(u16, I32F32),
-) {
-    let mut held = old.next();
-    for (column, mut sum) in new {
-        while let Some((before, value)) = held.filter(|held| held.0 < column) {
-            take(before, value);
-            held = old.next();
-        }
-        if let Some((_, value)) = held.filter(|held| held.0 == column) {
-            sum = sum.saturating_add(value);
-            held = old.next();
-        }
-        take(column, sum);
+/// A row times a rate.
+#[derive(Debug, Default)]
+struct Part {
+    columns: Vec<u16>,
+    values: Vec<I32F32>,
+}
+
+impl Part {
+    fn fill(&mut self, row: impl Iterator<Item = (u16, I32F32)>, rate: I32F32) {
+        self.columns.clear();
+        self.values.clear();
+        row.for_each(|(column, value)| {
+            self.columns.push(column);
+            self.values.push(rate.saturating_mul(value));
+        });
     }
-    while let Some((column, value)) = held.filter(|held| usize::from(held.0) < columns) {
-        take(column, value);
-        held = old.next();
+
+    fn entries(&self) -> impl Iterator<Item = (&u16, &I32F32)> {
+        self.columns.iter().zip(&self.values)
     }
 }
 

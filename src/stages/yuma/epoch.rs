@@ -205,6 +205,7 @@ pub(super) fn settled(
         weights: &weights_for_bonds,
         active_stake,
         consensus: &consensus,
+        rank: &rank,
         incentive: &incentive,
         new_permit,
         keep,
@@ -270,6 +271,7 @@ struct Market<'a, Old> {
     weights: &'a Csr<I32F32>,
     active_stake: &'a [I32F32],
     consensus: &'a [I32F32],
+    rank: &'a [I32F32],
     incentive: &'a [I32F32],
     new_permit: &'a [bool],
     keep: Keep,
@@ -279,15 +281,18 @@ impl<Old: Matrix<Value = I32F32>> Market<'_, Old> {
     /// Bonds bought with stake; what they earn is shared by bonds alone (§8.A).
     fn yuma2(&self, memory: Csr<I32F32>) -> Bonding {
         let bought = self.weights.mapped(|row, _, weight| weight.saturating_mul(self.active_stake[row]));
-        let sums = Divisors::sums(&bought);
+        // With the penalty at 1 these are the products that rank has summed.
+        let sums = match self.state.hyper.bonds_penalty {
+            u16::MAX => Divisors::new(self.rank),
+            _ => Divisors::sums(&bought),
+        };
         let delta = sums.of(&bought);
         let alpha = bonds::moving_average_alpha(self.state.hyper.bonds_moving_average);
         let mut normalized = bonds::moving_average(&delta, self.old, alpha, memory);
-        Divisors::sums(&normalized).divide_all(&mut normalized);
+        let largest = Divisors::sums(&normalized).divide_all(&mut normalized);
         let mut dividends = bonds::earnings(&normalized, self.incentive);
         I32F32::normalize(&mut dividends);
-        // Nobody asks for the largest where no bonds are stored.
-        let largest = if self.keep == Keep::Little { Divisors::default() } else { Divisors::largest(&normalized) };
+        let largest = Divisors::new(&largest);
         Bonding {
             stored: self.stored(&normalized, |column, bond| largest.divide(column, bond)),
             dividends,
