@@ -1,5 +1,4 @@
 //! Forecasts: what they say is what the epoch does, whoever computes it and however many are asked for at once.
-#![expect(clippy::expect_used, reason = "helpers of tests may fail as tests do")]
 
 mod common;
 
