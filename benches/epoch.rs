@@ -1,5 +1,5 @@
 //! Epochs a second: single ones on the CPU by size, density and kind of bonds, candidate rows, and what-ifs in batches on every
-//! adapter.
+//! adapter, in every variant of the kernels.
 #![expect(clippy::expect_used, reason = "a bench that cannot run must say so")]
 
 use std::hint::black_box;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rayon::prelude::*;
-use tauscore::device::{Device, Noise, adapters};
+use tauscore::device::{Device, Noise, Variant, adapters};
 use tauscore::matrix::Csr;
 use tauscore::pipeline::forecast::{Question, answers};
 use tauscore::stages::yuma::device::{epochs, epochs_without_bonds};
@@ -111,7 +111,11 @@ fn forecasts(criterion: &mut Criterion) {
 }
 
 fn batches(criterion: &mut Criterion) {
-    let devices: Vec<Device> = adapters().iter().filter_map(|adapter| adapter.open().ok()).collect();
+    let both = [Variant::Core, Variant::Int64];
+    let devices: Vec<Device> = adapters()
+        .iter()
+        .flat_map(|adapter| both.iter().filter_map(|&variant| adapter.open_as(variant).ok()))
+        .collect();
     let mut group = criterion.benchmark_group(format!("{BATCH} what-ifs of 64x256"));
     group.sample_size(10).throughput(Throughput::Elements(BATCH as u64));
     for (kind, yuma3, liquid) in KINDS {
@@ -125,7 +129,8 @@ fn batches(criterion: &mut Criterion) {
         for device in std::iter::once(&Device::cpu()).chain(&devices) {
             let found = epochs(device, &states).expect("the device does not fail");
             assert!(found == right, "{} does not compute what the CPU computes", device.name());
-            let name = if device.is_cpu() { "CPU twins".into() } else { device.name() };
+            let name =
+                if device.is_cpu() { "CPU twins".into() } else { format!("{}, {}", device.name(), device.variant()) };
             group.bench_function(BenchmarkId::new(kind, format!("{name}, with bonds")), |bencher| {
                 bencher.iter(|| epochs(device, black_box(&states)));
             });

@@ -4,7 +4,7 @@ mod common;
 
 use common::devices;
 use tauscore::KERNELS;
-use tauscore::device::{Call, Choice, Device};
+use tauscore::device::{AdapterKind, Call, Choice, Device, Variant, adapters};
 
 fn all() -> impl Iterator<Item = Device> {
     std::iter::once(Device::cpu()).chain(devices())
@@ -78,6 +78,22 @@ fn a_buffer_that_is_too_large_is_an_error_and_the_device_goes_on() {
         assert!(error.contains(&device.name()), "{error} names the device");
         let buffer = device.upload(&[7_u32]).unwrap();
         assert_eq!(device.download(&buffer).unwrap(), [7], "it still works");
+    }
+}
+
+#[test]
+fn a_variant_runs_where_the_adapter_has_what_it_needs() {
+    for adapter in adapters() {
+        let name = &adapter.name;
+        let opened = adapter.open_as(Variant::Int64).map(|device| device.variant());
+        match opened {
+            Ok(variant) => assert!(adapter.runs(variant) && variant == Variant::Int64, "{name} runs {variant}"),
+            Err(error) => assert!(!adapter.runs(Variant::Int64) && error.to_string().contains("int64"), "{error}"),
+        }
+        assert_eq!(adapter.open_as(Variant::Core).unwrap().variant(), Variant::Core, "{name}: the limbs can be forced");
+        let chosen = adapter.open().unwrap().variant();
+        let faster = adapter.kind == AdapterKind::Software && adapter.runs(Variant::Int64);
+        assert_eq!(chosen == Variant::Int64, faster, "{name}: 64-bit integers only where they are faster");
     }
 }
 

@@ -14,9 +14,9 @@ use tauscore::fixed::I32F32;
 use tauscore::stages::yuma::device::{arithmetic, epochs};
 use tauscore::stages::yuma::{Epoch, Fields, State};
 
-/// The CPU twins and every adapter.
+/// The CPU twins, and every adapter in every variant.
 fn executors() -> Vec<Device> {
-    std::iter::once(Device::cpu()).chain(common::devices()).collect()
+    std::iter::once(Device::cpu()).chain(common::variants()).collect()
 }
 
 /// Compares with the chain and with the host, all epochs in one call.

@@ -7,36 +7,40 @@ mod common;
 
 use std::fmt::Write as _;
 
-use common::devices;
+use common::variants;
 use tauscore::KERNELS;
-use tauscore::device::{Access, Kernel, parity};
+use tauscore::device::{Access, Kernel, Variant, parity};
 
-/// Sizes of constants that samples use, the shader as it stands included.
-fn specialisations(kernel: &Kernel) -> Vec<Vec<u32>> {
+/// Every source that a device may be given: each variant with each of the constants that samples use.
+fn specialisations(kernel: &Kernel) -> Vec<(Variant, Vec<u32>)> {
     let mut all: Vec<Vec<u32>> = (kernel.samples)().into_iter().map(|sample| sample.constants).collect();
     all.sort();
     all.dedup();
-    all
+    let with = |variant: Variant| all.iter().map(move |constants| (variant, constants.clone()));
+    kernel.wgsl.variants().iter().flat_map(|&variant| with(variant)).collect()
 }
 
-fn validated(kernel: &Kernel, constants: &[u32]) -> (naga::Module, naga::valid::ModuleInfo) {
-    let source = kernel.specialised(constants);
+fn validated(kernel: &Kernel, variant: Variant, constants: &[u32]) -> (naga::Module, naga::valid::ModuleInfo) {
+    let source = kernel.specialised(variant, constants);
     let module = naga::front::wgsl::parse_str(&source)
-        .unwrap_or_else(|error| panic!("{} {constants:?}: {}", kernel.name, error.emit_to_string(&source)));
-    // Nothing beyond the core: every device runs every kernel.
-    let mut validator =
-        naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
+        .unwrap_or_else(|error| panic!("{} {variant} {constants:?}: {}", kernel.name, error.emit_to_string(&source)));
+    // Nothing beyond what the variant is for: every device runs every kernel in its core form.
+    let capabilities = match variant {
+        Variant::Core => naga::valid::Capabilities::empty(),
+        Variant::Int64 => naga::valid::Capabilities::SHADER_INT64,
+    };
+    let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
     let info = validator
         .validate(&module)
-        .unwrap_or_else(|error| panic!("{} {constants:?}: {}", kernel.name, error.emit_to_string(&source)));
+        .unwrap_or_else(|error| panic!("{} {variant} {constants:?}: {}", kernel.name, error.emit_to_string(&source)));
     (module, info)
 }
 
 #[test]
 fn every_shader_keeps_the_contract_with_its_host() {
     for kernel in KERNELS {
-        for constants in specialisations(kernel) {
-            let (module, _) = validated(kernel, &constants);
+        for (variant, constants) in specialisations(kernel) {
+            let (module, _) = validated(kernel, variant, &constants);
             let mut bindings = Vec::new();
             for (_, variable) in module.global_variables.iter() {
                 let size = module.types[variable.ty].inner.size(module.to_ctx());
@@ -78,7 +82,9 @@ fn every_shader_keeps_the_contract_with_its_host() {
             );
         }
         for name in kernel.constants {
-            assert!(kernel.wgsl.contains(&format!("const {name}: u32 = ")), "{}: no constant {name}", kernel.name);
+            let declaration = format!("const {name}: u32 = ");
+            let declared = |variant: &Variant| kernel.wgsl.of(*variant).contains(&declaration);
+            assert!(kernel.wgsl.variants().iter().all(declared), "{}: no constant {name}", kernel.name);
         }
     }
 }
@@ -87,9 +93,9 @@ fn every_shader_keeps_the_contract_with_its_host() {
 fn every_shader_translates_for_vulkan_metal_and_dx12() {
     use naga::back::{hlsl, msl, spv};
     for kernel in KERNELS {
-        for constants in specialisations(kernel) {
-            let (module, info) = validated(kernel, &constants);
-            let name = kernel.name;
+        for (variant, constants) in specialisations(kernel) {
+            let (module, info) = validated(kernel, variant, &constants);
+            let name = format!("{} {variant}", kernel.name);
             spv::write_vec(&module, &info, &spv::Options::default(), None)
                 .unwrap_or_else(|error| panic!("{name}: SPIR-V: {error}"));
             let (pipeline, fake) = (msl::PipelineOptions::default(), true);
@@ -108,20 +114,28 @@ fn every_shader_translates_for_vulkan_metal_and_dx12() {
 #[test]
 fn every_shader_equals_its_twin_on_every_adapter() {
     let mut broken = String::new();
-    for device in devices() {
-        for kernel in KERNELS {
+    for device in variants() {
+        for kernel in KERNELS.iter().filter(|kernel| kernel.wgsl.variants().contains(&device.variant())) {
             for sample in (kernel.samples)() {
                 let verdict = parity::check(&device, kernel, sample)
                     .unwrap_or_else(|error| panic!("{} on {}: {error}", kernel.name, device.name()));
                 eprintln!(
-                    "{}: {} ({}): {:.3} of what is allowed",
+                    "{} {}: {} ({}): {:.3} of what is allowed",
                     device.name(),
+                    device.variant(),
                     verdict.kernel,
                     verdict.about,
                     verdict.worst
                 );
                 if let Some(why) = verdict.broken {
-                    let _ = writeln!(broken, "{}: {} ({}): {why}", device.name(), verdict.kernel, verdict.about);
+                    let _ = writeln!(
+                        broken,
+                        "{} {}: {} ({}): {why}",
+                        device.name(),
+                        device.variant(),
+                        verdict.kernel,
+                        verdict.about
+                    );
                 }
             }
         }

@@ -23,6 +23,7 @@ pub(super) fn run(console: &Console, out: &mut dyn Write) -> Outcome {
         String::new(),
         String::new(),
         String::new(),
+        String::new(),
     ]];
     for adapter in &adapters {
         let pci = if adapter.pci.is_empty() { String::new() } else { format!(" @ {}", adapter.pci) };
@@ -36,9 +37,11 @@ pub(super) fn run(console: &Console, out: &mut dyn Write) -> Outcome {
             format!("{} KiB / {}", adapter.workgroup_bytes >> 10, adapter.workgroup_invocations),
             format!("{}-{}", adapter.subgroups[0], adapter.subgroups[1]),
             adapter.features.join(" "),
+            adapter.variant().to_string(),
         ]);
     }
-    let head = ["name", "kind", "backend", "driver", "id", "binding ", "workgroup ", "subgroup ", "features"];
+    let head =
+        ["name", "kind", "backend", "driver", "id", "binding ", "workgroup ", "subgroup ", "features", "variant"];
     write_text(out, &table(head, &rows))?;
     let hardware = adapters.iter().find(|adapter| adapter.kind != AdapterKind::Software);
     let auto = hardware.map_or("the CPU (no hardware adapter)", |adapter| &adapter.name);

@@ -37,6 +37,7 @@ pub(super) fn run(args: &DoctorArgs, console: &Console, out: &mut dyn Write) -> 
     }
     let mut rows = Vec::new();
     for device in &opened {
+        let variant = if device.is_cpu() { "twin".to_owned() } else { device.variant().to_string() };
         for kernel in KERNELS {
             let (mut worst, mut samples, mut failure) = (0.0_f64, 0, None);
             for sample in (kernel.samples)() {
@@ -54,8 +55,8 @@ pub(super) fn run(args: &DoctorArgs, console: &Console, out: &mut dyn Write) -> 
             if console.json {
                 write_json(
                     out,
-                    &serde_json::json!({"device": device.name(), "kernel": kernel.name, "samples": samples,
-                        "worst_share_of_promise": worst, "kept": failure.is_none(), "failure": failure}),
+                    &serde_json::json!({"device": device.name(), "variant": variant, "kernel": kernel.name,
+                        "samples": samples, "worst_share_of_promise": worst, "kept": failure.is_none(), "failure": failure}),
                 )?;
             }
             let promise = match kernel.parity {
@@ -64,12 +65,20 @@ pub(super) fn run(args: &DoctorArgs, console: &Console, out: &mut dyn Write) -> 
             };
             let used = if kernel.parity == Parity::Exact { String::new() } else { format!("{:.1} %", worst * 100.0) };
             let verdict = failure.map_or("kept".to_owned(), |why| format!("BROKEN: {why}"));
-            rows.push([device.name(), kernel.name.to_owned(), promise, samples.to_string(), used, verdict]);
+            rows.push([
+                device.name(),
+                variant.clone(),
+                kernel.name.to_owned(),
+                promise,
+                samples.to_string(),
+                used,
+                verdict,
+            ]);
         }
     }
     if !console.json {
         if !rows.is_empty() {
-            write_text(out, &table(["device", "kernel", "promise", "samples ", "used ", "verdict"], &rows))?;
+            write_text(out, &table(["device", "variant", "kernel", "promise", "samples ", "used ", "verdict"], &rows))?;
         }
         let word = if opened.is_empty() && broken == 0 {
             "nothing was checked".to_owned()

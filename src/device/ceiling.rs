@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::cpu::vectorised;
-use super::kernel::{Access, Args, Data, Kernel, Noise, Parity, Sample};
+use super::kernel::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl};
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -26,7 +26,10 @@ const CHAINS: usize = 32;
 /// Bindings: `terms [2]` (factor and summand), `sums [invocations]`.
 pub static ARITHMETIC: Kernel = Kernel {
     name: "bench/arithmetic",
-    wgsl: concat!(include_str!("../../shaders/shared/grid.wgsl"), include_str!("../../shaders/bench/arithmetic.wgsl")),
+    wgsl: Wgsl::core(concat!(
+        include_str!("../../shaders/shared/grid.wgsl"),
+        include_str!("../../shaders/bench/arithmetic.wgsl")
+    )),
     constants: &[],
     params: size_of::<ArithmeticParams>(),
     bindings: &[Access::Read, Access::Write],
@@ -39,7 +42,10 @@ pub static ARITHMETIC: Kernel = Kernel {
 /// Bindings: `source [elements][4]`, `copied [elements][4]`.
 pub static COPY: Kernel = Kernel {
     name: "bench/copy",
-    wgsl: concat!(include_str!("../../shaders/shared/grid.wgsl"), include_str!("../../shaders/bench/copy.wgsl")),
+    wgsl: Wgsl::core(concat!(
+        include_str!("../../shaders/shared/grid.wgsl"),
+        include_str!("../../shaders/bench/copy.wgsl")
+    )),
     constants: &[],
     params: size_of::<CopyParams>(),
     bindings: &[Access::Read, Access::Write],

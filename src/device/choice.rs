@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::kernel::Variant;
 use crate::{Error, Result};
 
 /// Which device to open.
@@ -98,15 +99,39 @@ impl Adapter {
         [&self.name, &self.driver, &self.id, &self.pci].iter().any(|text| text.to_lowercase().contains(part))
     }
 
+    /// Whether the adapter has what `variant` needs.
+    pub fn runs(&self, variant: Variant) -> bool {
+        match variant {
+            Variant::Core => true,
+            Variant::Int64 => self.features.iter().any(|feature| feature == "int64"),
+        }
+    }
+
+    /// The variant that [`Adapter::open`] takes: the faster one of this kind of adapter, as measured.
+    ///
+    /// A driver that computes on the CPU has a 64-bit division to use. Cards have none: Mesa's compiler for AMD's makes about five
+    /// times the limbs' instructions of it, and products alone gain little.
+    pub fn variant(&self) -> Variant {
+        if self.kind == AdapterKind::Software && self.runs(Variant::Int64) { Variant::Int64 } else { Variant::Core }
+    }
+
     /// Opens the adapter as a device.
     ///
     /// # Errors
     /// [`Error::Device`] if the driver refuses, or the adapter lies below the floor that every kernel needs.
     pub fn open(&self) -> Result<super::Device> {
+        self.open_as(self.variant())
+    }
+
+    /// Opens the adapter as a device that runs `variant`.
+    ///
+    /// # Errors
+    /// As [`Adapter::open`], and if the adapter lacks what the variant needs.
+    pub fn open_as(&self, variant: Variant) -> Result<super::Device> {
         #[cfg(feature = "gpu")]
-        return Ok(super::Device::gpu(super::gpu::Gpu::open(self)?));
+        return Ok(super::Device::gpu(super::gpu::Gpu::open(self, variant)?));
         #[cfg(not(feature = "gpu"))]
-        return Err(Choice::Named(self.name.clone()).nothing(&[]));
+        return Err(Choice::Named(format!("{} ({variant})", self.name)).nothing(&[]));
     }
 }
 

@@ -7,7 +7,7 @@ use bytemuck::Pod;
 
 use super::buffer::Raw;
 use super::choice::{Adapter, AdapterKind};
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Variant};
 use super::{Call, Limits};
 use crate::{Error, Result};
 
@@ -32,6 +32,7 @@ const OPTIONAL: [(wgpu::Features, &str); 4] = [
 pub(super) struct Gpu {
     name: String,
     kind: AdapterKind,
+    variant: Variant,
     device: wgpu::Device,
     queue: wgpu::Queue,
     limits: wgpu::Limits,
@@ -114,7 +115,7 @@ fn describe(handle: wgpu::Adapter) -> Adapter {
 }
 
 impl Gpu {
-    pub(super) fn open(adapter: &Adapter) -> Result<Self> {
+    pub(super) fn open(adapter: &Adapter, variant: Variant) -> Result<Self> {
         let refuse = |problem: String| Error::Device {
             device: adapter.name.clone(),
             problem,
@@ -126,9 +127,15 @@ impl Gpu {
                 "below the floor of 8 storage buffers, 256 invocations and 16 KiB of memory a workgroup".into(),
             ));
         }
+        if !adapter.runs(variant) {
+            return Err(refuse(format!("its driver has no {variant}")));
+        }
         let request = adapter.handle.request_device(&wgpu::DeviceDescriptor {
             label: Some("tauscore"),
-            required_features: wgpu::Features::empty(),
+            required_features: match variant {
+                Variant::Core => wgpu::Features::empty(),
+                Variant::Int64 => wgpu::Features::SHADER_INT64,
+            },
             required_limits: limits.clone(),
             experimental_features: wgpu::ExperimentalFeatures::disabled(),
             memory_hints: wgpu::MemoryHints::Performance,
@@ -156,6 +163,7 @@ impl Gpu {
         let gpu = Self {
             name: adapter.name.clone(),
             kind: adapter.kind,
+            variant,
             device,
             queue,
             limits,
@@ -174,6 +182,10 @@ impl Gpu {
 
     pub(super) fn is_software(&self) -> bool {
         self.kind == AdapterKind::Software
+    }
+
+    pub(super) fn variant(&self) -> Variant {
+        self.variant
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -331,7 +343,7 @@ impl Gpu {
         }
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(kernel.name),
-            source: wgpu::ShaderSource::Wgsl(kernel.specialised(constants).into()),
+            source: wgpu::ShaderSource::Wgsl(kernel.specialised(self.variant, constants).into()),
         });
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(kernel.name),

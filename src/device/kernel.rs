@@ -25,14 +25,62 @@ pub enum Parity {
     },
 }
 
+/// Which form of a kernel's shader a device runs. Both keep the same promise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// Core WGSL, on every device.
+    #[default]
+    Core,
+    /// With 64-bit integers where the kernel has such a form, on adapters with the feature.
+    Int64,
+}
+
+impl std::fmt::Display for Variant {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Core => "core",
+            Self::Int64 => "int64",
+        })
+    }
+}
+
+/// A kernel's shader, shared parts included by concatenation.
+#[derive(Clone, Copy, Debug)]
+pub struct Wgsl {
+    /// For every device.
+    pub core: &'static str,
+    /// For [`Variant::Int64`], where that is another.
+    pub int64: Option<&'static str>,
+}
+
+impl Wgsl {
+    /// A shader with one form.
+    pub const fn core(core: &'static str) -> Self {
+        Self { core, int64: None }
+    }
+
+    /// What a device of this variant runs.
+    pub fn of(&self, variant: Variant) -> &'static str {
+        match variant {
+            Variant::Core => self.core,
+            Variant::Int64 => self.int64.unwrap_or(self.core),
+        }
+    }
+
+    /// The variants that differ.
+    pub fn variants(&self) -> &'static [Variant] {
+        if self.int64.is_some() { &[Variant::Core, Variant::Int64] } else { &[Variant::Core] }
+    }
+}
+
 /// A compute kernel: the shader, its CPU twin, and the promise between them.
 ///
 /// Binding 0 of the shader is the uniform `params`; binding `i + 1` is `bindings[i]`.
 pub struct Kernel {
     /// The stem on every shelf: `shaders/NAME.wgsl`, `src/.../NAME.rs`.
     pub name: &'static str,
-    /// The WGSL source, shared parts included by concatenation.
-    pub wgsl: &'static str,
+    /// The shader.
+    pub wgsl: Wgsl,
     /// Names of `const NAME: u32 = ...u;` lines whose value a call replaces before compilation.
     pub constants: &'static [&'static str],
     /// Size of the uniform `params` in bytes.
@@ -54,11 +102,11 @@ impl std::fmt::Debug for Kernel {
 }
 
 impl Kernel {
-    /// The WGSL with each of [`Kernel::constants`] set to its value in `values` (in the same order).
+    /// The WGSL of `variant` with each of [`Kernel::constants`] set to its value in `values` (in the same order).
     ///
     /// The file is valid WGSL as it stands; only the number in `const NAME: u32 = 32u;` is replaced.
-    pub fn specialised(&self, values: &[u32]) -> String {
-        let mut wgsl = self.wgsl.to_owned();
+    pub fn specialised(&self, variant: Variant, values: &[u32]) -> String {
+        let mut wgsl = self.wgsl.of(variant).to_owned();
         for (name, value) in self.constants.iter().zip(values) {
             let declaration = format!("const {name}: u32 = ");
             if let Some(start) = wgsl.find(&declaration).map(|at| at + declaration.len())

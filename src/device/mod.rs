@@ -19,7 +19,7 @@ use bytemuck::Pod;
 pub use buffer::{Binding, Buffer};
 pub use choice::{Adapter, AdapterKind, Choice, adapters};
 pub(crate) use cpu::vectorised;
-pub use kernel::{Access, Args, Data, Kernel, Noise, Parity, Sample};
+pub use kernel::{Access, Args, Data, Kernel, Noise, Parity, Sample, Variant, Wgsl};
 
 use buffer::Raw;
 
@@ -100,6 +100,15 @@ impl Device {
             Executor::Cpu => false,
             #[cfg(feature = "gpu")]
             Executor::Gpu(gpu) => gpu.is_software(),
+        }
+    }
+
+    /// Which form of the kernels' shaders it runs.
+    pub fn variant(&self) -> Variant {
+        match &*self.0 {
+            Executor::Cpu => Variant::Core,
+            #[cfg(feature = "gpu")]
+            Executor::Gpu(gpu) => gpu.variant(),
         }
     }
 

@@ -121,11 +121,11 @@ fn share_of_promise(parity: Parity, float: bool, right: u32, found: u32) -> f64 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::Args;
+    use crate::device::{Args, Wgsl};
 
     static SPOILT: Kernel = Kernel {
         name: "test/spoilt",
-        wgsl: "",
+        wgsl: Wgsl::core(""),
         constants: &[],
         params: 4,
         bindings: &[Access::Write],

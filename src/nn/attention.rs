@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::gemm::{Strides, multiply};
 use super::math::{exp, sum};
-use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, vectorised};
+use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl, vectorised};
 
 /// See [`KERNEL`].
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -31,7 +31,10 @@ pub(crate) struct Tile {
 /// `Tile` each, in the order of their tokens and covering them), `mixed [tokens][heads][head]`.
 pub static KERNEL: Kernel = Kernel {
     name: "nn/attention",
-    wgsl: concat!(include_str!("../../shaders/shared/grid.wgsl"), include_str!("../../shaders/nn/attention.wgsl")),
+    wgsl: Wgsl::core(concat!(
+        include_str!("../../shaders/shared/grid.wgsl"),
+        include_str!("../../shaders/nn/attention.wgsl")
+    )),
     constants: &["HEAD"],
     params: size_of::<Params>(),
     bindings: &[Access::Read, Access::Read, Access::Write],

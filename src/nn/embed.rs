@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample};
+use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl};
 
 /// See [`KERNEL`].
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -20,7 +20,10 @@ pub(crate) struct Params {
 /// A token whose id lies outside the bound rows is left alone, so that a table larger than a binding goes in parts.
 pub static KERNEL: Kernel = Kernel {
     name: "nn/embed",
-    wgsl: concat!(include_str!("../../shaders/shared/grid.wgsl"), include_str!("../../shaders/nn/embed.wgsl")),
+    wgsl: Wgsl::core(concat!(
+        include_str!("../../shaders/shared/grid.wgsl"),
+        include_str!("../../shaders/nn/embed.wgsl")
+    )),
     constants: &[],
     params: size_of::<Params>(),
     bindings: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Write],

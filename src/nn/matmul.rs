@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::gemm::{Strides, multiply};
 use super::math::Activation;
-use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample};
+use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl};
 
 /// See [`KERNEL`].
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -26,11 +26,11 @@ pub(crate) struct Params {
 /// Bindings: `x [rows][depth]`, w, `bias [columns]`, `out [rows][columns]`.
 pub static KERNEL: Kernel = Kernel {
     name: "nn/matmul",
-    wgsl: concat!(
+    wgsl: Wgsl::core(concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
         include_str!("../../shaders/shared/activation.wgsl"),
         include_str!("../../shaders/nn/matmul.wgsl")
-    ),
+    )),
     constants: &[],
     params: size_of::<Params>(),
     bindings: &[Access::Read, Access::Read, Access::Read, Access::Write],

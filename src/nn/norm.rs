@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::math::sum;
-use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, vectorised};
+use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl, vectorised};
 
 /// See [`KERNEL`].
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -21,11 +21,11 @@ pub(crate) struct Params {
 /// Bindings: `x [rows][width]`, `residual [rows][width]`, `gain [width]`, `bias [width]`, `normed [rows][width]`.
 pub static KERNEL: Kernel = Kernel {
     name: "nn/norm",
-    wgsl: concat!(
+    wgsl: Wgsl::core(concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
         include_str!("../../shaders/shared/reduce.wgsl"),
         include_str!("../../shaders/nn/norm.wgsl")
-    ),
+    )),
     constants: &[],
     params: size_of::<Params>(),
     bindings: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Write],

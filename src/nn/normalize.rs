@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::math::dot;
-use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, vectorised};
+use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl, vectorised};
 
 /// See [`KERNEL`].
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -16,11 +16,11 @@ pub(crate) struct Params {
 /// Bindings: `x [rows][width]`, `unit [rows][width]`.
 pub static KERNEL: Kernel = Kernel {
     name: "nn/normalize",
-    wgsl: concat!(
+    wgsl: Wgsl::core(concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
         include_str!("../../shaders/shared/reduce.wgsl"),
         include_str!("../../shaders/nn/normalize.wgsl")
-    ),
+    )),
     constants: &[],
     params: size_of::<Params>(),
     bindings: &[Access::Read, Access::Write],

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use serde::{Deserialize, Serialize};
 
-use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample};
+use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl};
 
 /// How a sequence's tokens become one row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +30,10 @@ pub(crate) struct Params {
 /// Bindings: `hidden [tokens][width]`, `starts [sequences + 1]`, `pooled [sequences][width]`.
 pub static KERNEL: Kernel = Kernel {
     name: "nn/pool",
-    wgsl: concat!(include_str!("../../shaders/shared/grid.wgsl"), include_str!("../../shaders/nn/pool.wgsl")),
+    wgsl: Wgsl::core(concat!(
+        include_str!("../../shaders/shared/grid.wgsl"),
+        include_str!("../../shaders/nn/pool.wgsl")
+    )),
     constants: &[],
     params: size_of::<Params>(),
     bindings: &[Access::Read, Access::Read, Access::Write],

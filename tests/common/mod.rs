@@ -8,7 +8,7 @@ pub mod subnets;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use tauscore::device::{Device, adapters};
+use tauscore::device::{Adapter, Device, Variant, adapters};
 use tauscore::models::{DEFAULT_MODEL, Store};
 use tauscore::stages::yuma::Epoch;
 
@@ -38,12 +38,24 @@ pub fn model() -> Option<PathBuf> {
 
 /// The adapters to test on. `TAUSCORE_REQUIRE_GPU=1` forbids having none; `TAUSCORE_TEST_ADAPTER` picks by name.
 pub fn devices() -> Vec<Device> {
+    opened(|adapter| vec![adapter.variant()])
+}
+
+/// The same, each in every variant that it runs.
+pub fn variants() -> Vec<Device> {
+    opened(|adapter| [Variant::Core, Variant::Int64].into_iter().filter(|variant| adapter.runs(*variant)).collect())
+}
+
+fn opened(variants: impl Fn(&Adapter) -> Vec<Variant>) -> Vec<Device> {
     let wanted = std::env::var("TAUSCORE_TEST_ADAPTER").unwrap_or_default().to_lowercase();
     let fits = |name: &str| name.to_lowercase().contains(&wanted);
     let devices: Vec<Device> = adapters()
         .into_iter()
         .filter(|adapter| fits(&adapter.name))
-        .map(|adapter| adapter.open().unwrap_or_else(|error| panic!("{}: {error}", adapter.name)))
+        .flat_map(|adapter| variants(&adapter).into_iter().map(move |variant| (adapter.clone(), variant)))
+        .map(|(adapter, variant)| {
+            adapter.open_as(variant).unwrap_or_else(|error| panic!("{} {variant}: {error}", adapter.name))
+        })
         .collect();
     if devices.is_empty() {
         assert!(std::env::var_os("TAUSCORE_REQUIRE_GPU").is_none(), "TAUSCORE_REQUIRE_GPU: no adapter {wanted:?} here");

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, vectorised};
+use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl, vectorised};
 use crate::nn::math::dot;
 
 /// See [`KERNEL`].
@@ -16,11 +16,11 @@ pub(super) struct Params {
 /// Bindings: `responses [pairs][width]`, `references [pairs][width]`, `losses [pairs]`.
 pub static KERNEL: Kernel = Kernel {
     name: "loss/cosine",
-    wgsl: concat!(
+    wgsl: Wgsl::core(concat!(
         include_str!("../../../shaders/shared/grid.wgsl"),
         include_str!("../../../shaders/shared/reduce.wgsl"),
         include_str!("../../../shaders/loss/cosine.wgsl")
-    ),
+    )),
     constants: &[],
     params: size_of::<Params>(),
     bindings: &[Access::Read, Access::Read, Access::Write],

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample};
+use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl};
 
 /// Stands where the list is shorter than asked for.
 pub const NOBODY: u32 = u32::MAX;
@@ -36,10 +36,10 @@ pub(super) struct Query {
 /// Order is total: higher similarity first, then the lower candidate index.
 pub static KERNEL: Kernel = Kernel {
     name: "novelty/nearest",
-    wgsl: concat!(
+    wgsl: Wgsl::core(concat!(
         include_str!("../../../shaders/shared/grid.wgsl"),
         include_str!("../../../shaders/novelty/nearest.wgsl")
-    ),
+    )),
     constants: &["NEAREST"],
     params: size_of::<Params>(),
     bindings: &[Access::Read, Access::Read, Access::Read, Access::Write, Access::Write],

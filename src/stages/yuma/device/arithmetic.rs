@@ -27,13 +27,7 @@ struct Case {
 /// Bindings: cases, results.
 pub static KERNEL: Kernel = Kernel {
     name: "yuma/arithmetic",
-    wgsl: concat!(
-        include_str!("../../../../shaders/shared/grid.wgsl"),
-        include_str!("../../../../shaders/shared/fixed.wgsl"),
-        include_str!("../../../../shaders/shared/yuma_layout.wgsl"),
-        include_str!("../../../../shaders/shared/yuma_rate.wgsl"),
-        include_str!("../../../../shaders/yuma/arithmetic.wgsl"),
-    ),
+    wgsl: wgsl!("shared/yuma_layout", "shared/yuma_rate", "yuma/arithmetic"),
     constants: &[],
     params: size_of::<Params>(),
     bindings: &[Access::Read, Access::Write],

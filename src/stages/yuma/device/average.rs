@@ -14,13 +14,7 @@ use crate::stages::yuma::liquid::LiquidAlpha;
 /// Bindings: problems, tiles, consensus, references, weights, bonds, averages (columns normalised) and stored.
 pub static KERNEL: Kernel = Kernel {
     name: "yuma/average",
-    wgsl: concat!(
-        include_str!("../../../../shaders/shared/grid.wgsl"),
-        include_str!("../../../../shaders/shared/fixed.wgsl"),
-        include_str!("../../../../shaders/shared/yuma_layout.wgsl"),
-        include_str!("../../../../shaders/shared/yuma_rate.wgsl"),
-        include_str!("../../../../shaders/yuma/average.wgsl"),
-    ),
+    wgsl: wgsl!("shared/yuma_layout", "shared/yuma_rate", "yuma/average"),
     constants: &[],
     params: size_of::<Params>(),
     bindings: &[

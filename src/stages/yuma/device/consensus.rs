@@ -12,12 +12,7 @@ use crate::stages::yuma::consensus::{Median, Vote};
 /// Bindings: problems, tiles, stakes, weights, consensus and rank `[uids]`.
 pub static KERNEL: Kernel = Kernel {
     name: "yuma/consensus",
-    wgsl: concat!(
-        include_str!("../../../../shaders/shared/grid.wgsl"),
-        include_str!("../../../../shaders/shared/fixed.wgsl"),
-        include_str!("../../../../shaders/shared/yuma_layout.wgsl"),
-        include_str!("../../../../shaders/yuma/consensus.wgsl"),
-    ),
+    wgsl: wgsl!("shared/yuma_layout", "yuma/consensus"),
     constants: &[],
     params: size_of::<Params>(),
     bindings: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Write, Access::Write],

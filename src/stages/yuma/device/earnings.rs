@@ -11,13 +11,7 @@ use crate::fixed::I32F32;
 /// Bindings: problems, rows, stakes, consensus, incentive, weights, averages, validators (trust, earnings).
 pub static KERNEL: Kernel = Kernel {
     name: "yuma/earnings",
-    wgsl: concat!(
-        include_str!("../../../../shaders/shared/grid.wgsl"),
-        include_str!("../../../../shaders/shared/fixed.wgsl"),
-        include_str!("../../../../shaders/shared/reduce_wide.wgsl"),
-        include_str!("../../../../shaders/shared/yuma_layout.wgsl"),
-        include_str!("../../../../shaders/yuma/earnings.wgsl"),
-    ),
+    wgsl: wgsl!("shared/reduce_wide", "shared/yuma_layout", "yuma/earnings"),
     constants: &[],
     params: size_of::<Params>(),
     bindings: &[

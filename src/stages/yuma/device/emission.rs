@@ -12,13 +12,7 @@ use crate::stages::yuma::epoch::{Shares, shares};
 /// Bindings: problems, fallback, consensus, incentive, validators (trust, earnings), outcomes `[uids]`.
 pub static KERNEL: Kernel = Kernel {
     name: "yuma/emission",
-    wgsl: concat!(
-        include_str!("../../../../shaders/shared/grid.wgsl"),
-        include_str!("../../../../shaders/shared/fixed.wgsl"),
-        include_str!("../../../../shaders/shared/reduce_wide.wgsl"),
-        include_str!("../../../../shaders/shared/yuma_layout.wgsl"),
-        include_str!("../../../../shaders/yuma/emission.wgsl"),
-    ),
+    wgsl: wgsl!("shared/reduce_wide", "shared/yuma_layout", "yuma/emission"),
     constants: &[],
     params: size_of::<Params>(),
     bindings: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::Write],

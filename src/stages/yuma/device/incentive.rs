@@ -11,13 +11,7 @@ use crate::fixed::I32F32;
 /// Bindings: problems, previous, consensus, rank, incentive, references and validators (trust, earnings) `[uids]`.
 pub static KERNEL: Kernel = Kernel {
     name: "yuma/incentive",
-    wgsl: concat!(
-        include_str!("../../../../shaders/shared/grid.wgsl"),
-        include_str!("../../../../shaders/shared/fixed.wgsl"),
-        include_str!("../../../../shaders/shared/reduce_wide.wgsl"),
-        include_str!("../../../../shaders/shared/yuma_layout.wgsl"),
-        include_str!("../../../../shaders/yuma/incentive.wgsl"),
-    ),
+    wgsl: wgsl!("shared/reduce_wide", "shared/yuma_layout", "yuma/incentive"),
     constants: &[],
     params: size_of::<Params>(),
     bindings: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Write, Access::Write, Access::Write],

@@ -8,6 +8,24 @@
 //! A row that a state shares with the one before it in the batch is uploaded once, as are registration blocks and stored consensus:
 //! a what-if costs what it changes.
 
+/// A shader of the epoch in both variants: the parts named, behind those that all share.
+macro_rules! wgsl {
+    (@ $words:literal, $($part:literal),+) => {
+        concat!(
+            include_str!("../../../../shaders/shared/grid.wgsl"),
+            include_str!("../../../../shaders/shared/fixed.wgsl"),
+            include_str!(concat!("../../../../shaders/", $words, ".wgsl")),
+            $(include_str!(concat!("../../../../shaders/", $part, ".wgsl")),)+
+        )
+    };
+    ($($part:literal),+) => {
+        crate::device::Wgsl {
+            core: wgsl!(@ "shared/words", $($part),+),
+            int64: Some(wgsl!(@ "shared/words_int64", $($part),+)),
+        }
+    };
+}
+
 pub mod arithmetic;
 pub mod average;
 pub mod consensus;

@@ -9,12 +9,7 @@ use crate::fixed::I32F32;
 /// Bindings: problems, rows, unsorted (indices of rows), pool, registered, consensus, weights and bonds (changed in place).
 pub static KERNEL: Kernel = Kernel {
     name: "yuma/order",
-    wgsl: concat!(
-        include_str!("../../../../shaders/shared/grid.wgsl"),
-        include_str!("../../../../shaders/shared/fixed.wgsl"),
-        include_str!("../../../../shaders/shared/yuma_layout.wgsl"),
-        include_str!("../../../../shaders/yuma/order.wgsl"),
-    ),
+    wgsl: wgsl!("shared/yuma_layout", "yuma/order"),
     constants: &[],
     params: size_of::<Params>(),
     bindings: &[

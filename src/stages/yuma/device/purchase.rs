@@ -12,12 +12,7 @@ use crate::fixed::I32F32;
 /// Bindings: problems, tiles, stakes, consensus, weights, bonds, averages (columns normalised) and stored.
 pub static KERNEL: Kernel = Kernel {
     name: "yuma/purchase",
-    wgsl: concat!(
-        include_str!("../../../../shaders/shared/grid.wgsl"),
-        include_str!("../../../../shaders/shared/fixed.wgsl"),
-        include_str!("../../../../shaders/shared/yuma_layout.wgsl"),
-        include_str!("../../../../shaders/yuma/purchase.wgsl"),
-    ),
+    wgsl: wgsl!("shared/yuma_layout", "yuma/purchase"),
     constants: &[],
     params: size_of::<Params>(),
     bindings: &[
