@@ -6,6 +6,7 @@ use common::subnets::{Limits, random, row};
 use tauscore::Error;
 use tauscore::device::{Device, Noise};
 use tauscore::fixed::I32F32;
+use tauscore::pipeline::EpochResult;
 use tauscore::pipeline::forecast::{Answer, Question, answers, forecast};
 use tauscore::stages::yuma::{Epoch, State};
 
@@ -98,5 +99,18 @@ fn a_row_that_weighs_nobody_is_refused() {
     for device in executors() {
         let error = answers(&device, &state, 0, std::slice::from_ref(&question)).expect_err("uid 5 of 5");
         assert!(matches!(error, Error::File { ref field, .. } if field == "weights"), "{error}");
+    }
+}
+
+#[test]
+fn the_epoch_of_a_round_is_the_same_on_every_device() {
+    let mut noise = Noise::new(24);
+    for n in 1..20 {
+        let state = random(&mut noise, n, Limits::Chain);
+        let right = Epoch::new(&state);
+        for device in executors() {
+            let found = EpochResult::new(&device, 0, &state).expect("no device fails");
+            assert!(found.chain == right, "n = {n} on {}", device.name());
+        }
     }
 }

@@ -355,13 +355,12 @@ fn values(spec: &str) -> Result<(String, Vec<Value>)> {
 
 /// The parameters with another value of one.
 fn set(state: &State, hyper: Hyperparameters, key: &str, value: &Value, spec: &str) -> Result<Hyperparameters> {
-    hyper
-        .with(key, value)
-        .and_then(|hyper| match hyper.owner_uid {
-            Some(owner) if usize::from(owner) >= state.n() => {
-                Err(format!("uid {owner} is not below n = {}", state.n()))
-            }
-            _ => Ok(hyper),
-        })
-        .map_err(|problem| bad_sweep(spec, problem))
+    let hyper = hyper.with(key, value).map_err(|error| match error {
+        Error::File { field, problem, .. } => bad_sweep(spec, format!("{field}: {problem}")),
+        other => other,
+    })?;
+    match hyper.owner_uid.filter(|&owner| usize::from(owner) >= state.n()) {
+        Some(owner) => Err(bad_sweep(spec, format!("uid {owner} is not below n = {}", state.n()))),
+        None => Ok(hyper),
+    }
 }

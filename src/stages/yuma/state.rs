@@ -143,10 +143,13 @@ impl Hyperparameters {
         }
     }
 
-    /// These parameters with another value of one, by the name and in the form that files have; the error is the problem.
-    pub(crate) fn with(mut self, key: &str, value: &Value) -> Result<Self, String> {
+    /// These parameters with another value of one, by the name and in the form that files have.
+    ///
+    /// # Errors
+    /// [`Error::File`] naming the parameter.
+    pub fn with(mut self, key: &str, value: &Value) -> Result<Self> {
         let object = Map::from_iter([(key.to_owned(), value.clone())]);
-        self.overlay(&object).map_err(|flaw| format!("{}: {}", flaw.field, flaw.problem)).map(|()| self)
+        self.overlay(&object).map_err(|flaw| flaw.in_file("hyper")).map(|()| self)
     }
 
     /// Takes over the keys that are present.
