@@ -37,8 +37,8 @@ impl fmt::Display for Bound {
 }
 
 impl Bound {
-    /// The refusal of the model in `file`.
-    pub(super) fn refuse(self, file: &str) -> Error {
+    /// The refusal of the model in `file`, for a bound that does not hold.
+    pub fn refuse(self, file: &str) -> Error {
         Error::File {
             file: file.to_owned(),
             field: self.place.clone(),
