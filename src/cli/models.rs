@@ -166,7 +166,7 @@ pub(super) fn run(args: &ModelsArgs, console: &Console, out: &mut dyn Write) -> 
                 )?;
             } else {
                 if console.verbose {
-                    console.note(range_table(&bounds).trim_end());
+                    range_table(&bounds).lines().for_each(|line| console.note(line));
                 }
                 write_text(out, &format!("{path}: {length} bytes, sha256 {digest}\n"))?;
             }
