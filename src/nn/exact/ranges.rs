@@ -11,7 +11,7 @@
 
 use std::fmt;
 
-use super::model::{IntegerLinear, IntegerModel, IntegerNorm, LARGEST_STEP};
+use super::model::{IntegerLinear, IntegerModel, IntegerNorm, LARGEST_SHIFT, LARGEST_STEP};
 use crate::Error;
 
 /// How large a quantity can become, and how large it may.
@@ -144,6 +144,9 @@ impl Proof {
         input: &Signal<'_>,
     ) -> Result<Signal<'static>, Bound> {
         let step = input.step(LARGEST_INPUT);
+        let largest = linear.steps.iter().copied().max().unwrap_or(0);
+        self.note("shift of a matrix", place, linear.shift.into(), LARGEST_SHIFT.into(), 0)?;
+        self.note("step of a matrix", place, largest.into(), LARGEST_STEP.into(), 0)?;
         self.note("step of a row", place, step, 1 << 18, 0)?;
         let mut each = Vec::with_capacity(linear.outputs);
         let rows = linear.weights.chunks(linear.inputs.max(1)).zip(&linear.steps).zip(&linear.bias);
@@ -187,7 +190,7 @@ impl Proof {
         let mut columns = vec![0_i64; linear.inputs];
         for (row, step) in linear.weights.chunks(linear.inputs.max(1)).zip(&linear.steps) {
             for (column, weight) in columns.iter_mut().zip(row) {
-                *column += i64::from(*weight) * i64::from((*step).min(LARGEST_STEP));
+                *column += i64::from(*weight) * i64::from(*step);
             }
         }
         let half = input.step(LARGEST_INPUT).div_ceil(2);
@@ -213,7 +216,8 @@ impl Proof {
 }
 
 impl IntegerModel {
-    /// Bounds for every value of the encoder that hold for all token ids, each where it comes nearest to its limit.
+    /// Bounds for every value of the encoder that hold for all token ids, each where it comes nearest to its limit; for a model
+    /// whose vectors have the lengths that their documentation gives, as every model has that was converted or read.
     ///
     /// # Errors
     /// The first bound that exceeds its limit: then the model has no exact meaning and must not be used.
