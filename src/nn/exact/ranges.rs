@@ -1,6 +1,6 @@
 //! Proof that no value of the integer encoder leaves its 32 bits, whatever the token ids.
 //!
-//! A norm's output is bias + gain * u / 2 + rounding, where u, in the unit that [`RHO`] stands for, has a length of at most
+//! A norm's output is bias + gain * u / 2 + rounding, where u (a unit vector up to rounding) has a length of at most
 //! 1 + 2^-15 whatever went in. So a matrix that follows a norm makes of it, by Cauchy and Schwarz, at most the product with the
 //! bias and the length of its row scaled by the gain. Behind attention and GELU, where that is lost, bounds go number by
 //! number. Everything is computed in integers and rounded up.
