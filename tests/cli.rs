@@ -385,6 +385,10 @@ fn mistakes_on_the_command_line_are_told_with_a_remedy() {
         &["models", "verify", "nonsense"],
         &["models", "fetch", "nonsense"],
         &["models", "remove", "nonsense"],
+        &["models", "convert", "nonsense"],
+        &["models", "convert", "folder"],
+        &["models", "convert", &model, "--out", "missing/model.xq1"],
+        &["models", "convert", &model, "--out", "folder"],
     ];
     let before = place.names();
     let mut said = String::new();
@@ -445,6 +449,7 @@ fn every_command_explains_itself() {
         "models fetch",
         "models list",
         "models verify",
+        "models convert",
         "models remove",
         "config",
     ] {
@@ -802,6 +807,43 @@ fn an_empty_store_says_so() {
     assert!(run.out.contains("DAMAGED"), "{}", run.out);
     let run = place.run(&["models", "verify"]);
     assert!(run.code == 2 && run.err.contains("models fetch --force"), "{}", run.err);
+}
+
+#[test]
+fn a_model_is_converted_whole_and_its_ranges_are_told() {
+    let place = Place::new();
+    let model = model();
+    let run = place.run(&["models", "convert", &model, "--out", "tiny.xq1"]);
+    assert_eq!((run.code, run.err.as_str()), (0, ""), "{}", run.out);
+    let written = fs::read(place.path("tiny.xq1")).unwrap();
+    let digest = "264752a8c2eb365259f0089386a5ae1fd09e840709f9580927864d969f6d97e5";
+    assert_eq!(run.out, format!("tiny.xq1: {} bytes, sha256 {digest}\n", written.len()), "what it prints");
+    let run = place.run(&["models", "convert", &model, "--out", "again.xq1", "--json"]);
+    let value: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(keys(&value), ["bytes", "file", "model", "ranges", "sha256"], "{value}");
+    assert_eq!(
+        (value["sha256"].as_str(), fs::read(place.path("again.xq1")).unwrap() == written),
+        (Some(digest), true),
+        "the same"
+    );
+    let ranges = value["ranges"].as_array().unwrap();
+    assert!(
+        ranges.len() > 15 && ranges.iter().all(|range| range["bound"].as_u64() <= range["limit"].as_u64()),
+        "{value}"
+    );
+    let run = place.run(&["models", "convert", &model, "--out", "again.xq1", "-v"]);
+    insta::assert_snapshot!("ranges", run.err);
+    // Beside the checkpoint, where nothing else is named; and a model that XQ1 is not for leaves nothing behind.
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        fs::create_dir_all(place.path("own")).unwrap();
+        fs::copy(Path::new(&model).join(file), place.path("own").join(file)).unwrap();
+    }
+    assert_eq!(place.run(&["models", "convert", "own"]).code, 0, "in its folder");
+    assert!(fs::read(place.path("own/model.xq1")).unwrap() == written, "the same bytes");
+    let relu = package().join("datasets/models/bf16-relu").display().to_string();
+    let run = place.run(&["models", "convert", &relu, "--out", "relu.xq1"]);
+    assert!(run.code == 2 && run.err.contains("config.json: hidden_act: "), "{}", run.err);
+    assert!(!place.path("relu.xq1").exists(), "nothing is written");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::{Error, Result};
 pub(super) struct Console {
     pub json: bool,
     quiet: bool,
-    verbose: bool,
+    pub verbose: bool,
     bar: RefCell<Option<ProgressBar>>,
 }
 

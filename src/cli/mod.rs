@@ -74,7 +74,7 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Time every kernel and stage
     Bench(bench::BenchArgs),
-    /// Fetch, list, verify or remove models
+    /// Fetch, list, verify, convert or remove models
     Models(models::ModelsArgs),
     /// Print the effective criteria
     Config(config::ConfigArgs),

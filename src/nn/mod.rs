@@ -3,7 +3,9 @@
 pub mod attention;
 mod batch;
 pub mod embed;
+pub mod exact;
 pub(crate) mod gemm;
+pub mod int8;
 pub mod math;
 pub mod matmul;
 pub mod norm;
