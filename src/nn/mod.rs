@@ -3,6 +3,7 @@
 pub mod attention;
 mod batch;
 pub mod embed;
+pub mod exact;
 pub(crate) mod gemm;
 pub mod math;
 pub mod matmul;

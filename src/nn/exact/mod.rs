@@ -1,0 +1,9 @@
+//! The integer encoder's layers: the same bits on every device, in any batch. One file a kernel, twin and host side.
+//!
+//! Values between the matrix products are i32 with 15 bits behind the point (Q15); the products take integers of 14 bits, with a
+//! step for each token, and weights of 8, with a step for each row.
+
+pub mod arithmetic;
+mod model;
+
+pub use model::{IntegerLayer, IntegerLinear, IntegerModel, IntegerNorm};
