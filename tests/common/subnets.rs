@@ -71,6 +71,7 @@ fn hyperparameters(noise: &mut Noise, n: usize, limits: Limits) -> Hyperparamete
         rates.sort_unstable();
     }
     Hyperparameters {
+        epoch_consensus: Hyperparameters::default().epoch_consensus,
         tempo: TEMPO,
         activity_cutoff: match noise.below(8) {
             0 => ActivityCutoff::Blocks(1),
