@@ -298,7 +298,11 @@ mod tests {
 
     #[test]
     fn powers_of_two_are_close_and_end() {
-        assert_eq!([0, 1 << 16, 2 << 16, 16 << 16, 17 << 16, u32::MAX].map(exp2), [65_535, 32_767, 16_383, 0, 0, 0], "whole distances");
+        assert_eq!(
+            [0, 1 << 16, 2 << 16, 16 << 16, 17 << 16, u32::MAX].map(exp2),
+            [65_535, 32_767, 16_383, 0, 0, 0],
+            "whole distances"
+        );
         let worst = (0..1_u32 << 20).step_by(7).fold(0.0_f64, |worst, distance| {
             let right = 2_f64.powf(-f64::from(distance) / 65_536.0);
             worst.max((f64::from(exp2(distance)) / 65_536.0 - right).abs())
@@ -311,7 +315,8 @@ mod tests {
         assert_eq!(Share::new(65_535).of(65_535), 32_767, "a single key takes all");
         let mut noise = Noise::new(3);
         for keys in [2_u32, 3, 64, 511, 512] {
-            let weights: Vec<u32> = (0..keys).map(|key| exp2(if key == 0 { 0 } else { noise.below(1 << 20) })).collect();
+            let weights: Vec<u32> =
+                (0..keys).map(|key| exp2(if key == 0 { 0 } else { noise.below(1 << 20) })).collect();
             let share = Share::new(weights.iter().sum());
             let total: i32 = weights.iter().map(|weight| share.of(*weight)).sum();
             assert!((total - 32_768).abs() <= 2 + keys as i32 / 2, "{keys} keys: {total}");
@@ -320,7 +325,11 @@ mod tests {
 
     #[test]
     fn scores_are_rounded_products() {
-        assert_eq!(score(-516_128, 40_000, 900), ((-516_128_i64 * 36_000_000 + 8192) >> 14) as i32, "the largest product");
+        assert_eq!(
+            score(-516_128, 40_000, 900),
+            ((-516_128_i64 * 36_000_000 + 8192) >> 14) as i32,
+            "the largest product"
+        );
     }
 
     #[test]

@@ -4,6 +4,13 @@
 //! step for each token, and weights of 8, with a step for each row.
 
 pub mod arithmetic;
+pub mod attention;
+pub mod embed;
+pub mod linear;
 mod model;
+pub mod norm;
+pub mod pool;
+pub mod quantise;
+pub(crate) mod row;
 
 pub use model::{IntegerLayer, IntegerLinear, IntegerModel, IntegerNorm};
