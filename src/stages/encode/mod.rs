@@ -3,6 +3,9 @@
 //! An embedding's bits depend on its own tokens and on the device alone: not on the batch, its order or its size.
 
 mod batches;
+mod exact;
+
+pub use exact::ExactEncoder;
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
