@@ -1,6 +1,7 @@
 // Twin: src/nn/exact/linear.rs. Integers of 14 bits, split in two, times weights of 8, scaled back to Q15; bias and GELU follow.
 //
-// A workgroup of 8 x 8 invocations makes a tile of 64 x 64, each invocation 8 x 8 of it in registers.
+// A workgroup of 8 x 16 invocations makes a tile of 64 x 64, each invocation 8 x 4 of it in registers: one sum for the upper parts of its
+// inputs and one for the lower.
 
 struct Params {
     rows: u32,
@@ -38,20 +39,8 @@ const PITCH: u32 = 65u;
 var<workgroup> tile_x: array<vec2<u32>, SLICE * PITCH>;
 var<workgroup> tile_w: array<u32, SLICE * PITCH>;
 
-fn products(x: vec2<u32>, w: vec4<u32>) -> vec4<i32> {
-    let upper = vec4<i32>(
-        dot4I8Packed(x.x, w.x),
-        dot4I8Packed(x.x, w.y),
-        dot4I8Packed(x.x, w.z),
-        dot4I8Packed(x.x, w.w),
-    );
-    let lower = vec4<i32>(
-        dot4I8Packed(x.y, w.x),
-        dot4I8Packed(x.y, w.y),
-        dot4I8Packed(x.y, w.z),
-        dot4I8Packed(x.y, w.w),
-    );
-    return (upper << vec4<u32>(7u)) + lower;
+fn products(x: u32, w: vec4<u32>) -> vec4<i32> {
+    return vec4<i32>(dot4I8Packed(x, w.x), dot4I8Packed(x, w.y), dot4I8Packed(x, w.z), dot4I8Packed(x, w.w));
 }
 
 fn gelu_of(u: i32) -> i32 {
@@ -61,12 +50,12 @@ fn gelu_of(u: i32) -> i32 {
     return max(u, 0) - (here + ((rise * i32(a & 511u) + 256) >> 9u));
 }
 
-fn store(row: u32, column: u32, sums: vec4<i32>) {
+fn store(row: u32, column: u32, upper: vec4<i32>, lower: vec4<i32>) {
     if row >= params.rows || column >= 4u * params.quads {
         return;
     }
     let step = steps[row];
-    var values = sums;
+    var values = (upper << vec4<u32>(7u)) + lower;
     for (var i = 0u; i < 4u; i++) {
         let by = columns[column + i];
         values[i] = multiply_shift(values[i], step * by.step, by.shift) + by.bias;
@@ -77,7 +66,7 @@ fn store(row: u32, column: u32, sums: vec4<i32>) {
     out[row * params.quads + column / 4u] = values;
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(128)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -92,21 +81,17 @@ fn main(
     let first_row = (index / tiles_across) * TILE;
     let first_column = (index % tiles_across) * TILE;
     let across = (lane % 8u) * 8u;
-    let down = (lane / 8u) * 8u;
+    let down = (lane / 8u) * 4u;
 
-    var s0a = vec4<i32>(); var s0b = vec4<i32>();
-    var s1a = vec4<i32>(); var s1b = vec4<i32>();
-    var s2a = vec4<i32>(); var s2b = vec4<i32>();
-    var s3a = vec4<i32>(); var s3b = vec4<i32>();
-    var s4a = vec4<i32>(); var s4b = vec4<i32>();
-    var s5a = vec4<i32>(); var s5b = vec4<i32>();
-    var s6a = vec4<i32>(); var s6b = vec4<i32>();
-    var s7a = vec4<i32>(); var s7b = vec4<i32>();
+    var u0a = vec4<i32>(); var u0b = vec4<i32>(); var l0a = vec4<i32>(); var l0b = vec4<i32>();
+    var u1a = vec4<i32>(); var u1b = vec4<i32>(); var l1a = vec4<i32>(); var l1b = vec4<i32>();
+    var u2a = vec4<i32>(); var u2b = vec4<i32>(); var l2a = vec4<i32>(); var l2b = vec4<i32>();
+    var u3a = vec4<i32>(); var u3b = vec4<i32>(); var l3a = vec4<i32>(); var l3b = vec4<i32>();
 
     for (var first = 0u; first < params.depth; first += SLICE) {
         workgroupBarrier();
         let k = lane % SLICE;
-        for (var i = lane / SLICE; i < TILE; i += 64u / SLICE) {
+        for (var i = lane / SLICE; i < TILE; i += 128u / SLICE) {
             var x = vec2<u32>();
             if first_row + i < params.rows && first + k < params.depth {
                 x = quantised[(first_row + i) * params.depth + first + k];
@@ -125,25 +110,21 @@ fn main(
             let wa = vec4<u32>(tile_w[at], tile_w[at + 1u], tile_w[at + 2u], tile_w[at + 3u]);
             let wb = vec4<u32>(tile_w[at + 4u], tile_w[at + 5u], tile_w[at + 6u], tile_w[at + 7u]);
             let from_row = k * PITCH + down;
-            let x0 = tile_x[from_row]; s0a += products(x0, wa); s0b += products(x0, wb);
-            let x1 = tile_x[from_row + 1u]; s1a += products(x1, wa); s1b += products(x1, wb);
-            let x2 = tile_x[from_row + 2u]; s2a += products(x2, wa); s2b += products(x2, wb);
-            let x3 = tile_x[from_row + 3u]; s3a += products(x3, wa); s3b += products(x3, wb);
-            let x4 = tile_x[from_row + 4u]; s4a += products(x4, wa); s4b += products(x4, wb);
-            let x5 = tile_x[from_row + 5u]; s5a += products(x5, wa); s5b += products(x5, wb);
-            let x6 = tile_x[from_row + 6u]; s6a += products(x6, wa); s6b += products(x6, wb);
-            let x7 = tile_x[from_row + 7u]; s7a += products(x7, wa); s7b += products(x7, wb);
+            let x0 = tile_x[from_row];
+            u0a += products(x0.x, wa); u0b += products(x0.x, wb); l0a += products(x0.y, wa); l0b += products(x0.y, wb);
+            let x1 = tile_x[from_row + 1u];
+            u1a += products(x1.x, wa); u1b += products(x1.x, wb); l1a += products(x1.y, wa); l1b += products(x1.y, wb);
+            let x2 = tile_x[from_row + 2u];
+            u2a += products(x2.x, wa); u2b += products(x2.x, wb); l2a += products(x2.y, wa); l2b += products(x2.y, wb);
+            let x3 = tile_x[from_row + 3u];
+            u3a += products(x3.x, wa); u3b += products(x3.x, wb); l3a += products(x3.y, wa); l3b += products(x3.y, wb);
         }
     }
 
     let row = first_row + down;
     let column = first_column + across;
-    store(row, column, s0a); store(row, column + 4u, s0b);
-    store(row + 1u, column, s1a); store(row + 1u, column + 4u, s1b);
-    store(row + 2u, column, s2a); store(row + 2u, column + 4u, s2b);
-    store(row + 3u, column, s3a); store(row + 3u, column + 4u, s3b);
-    store(row + 4u, column, s4a); store(row + 4u, column + 4u, s4b);
-    store(row + 5u, column, s5a); store(row + 5u, column + 4u, s5b);
-    store(row + 6u, column, s6a); store(row + 6u, column + 4u, s6b);
-    store(row + 7u, column, s7a); store(row + 7u, column + 4u, s7b);
+    store(row, column, u0a, l0a); store(row, column + 4u, u0b, l0b);
+    store(row + 1u, column, u1a, l1a); store(row + 1u, column + 4u, u1b, l1b);
+    store(row + 2u, column, u2a, l2a); store(row + 2u, column + 4u, u2b, l2b);
+    store(row + 3u, column, u3a, l3a); store(row + 3u, column + 4u, u3b, l3b);
 }

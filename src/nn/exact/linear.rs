@@ -66,6 +66,7 @@ fn linear(args: &mut Args<'_>) {
     let table: Option<&[i32; GELU_ENTRIES]> = (params.gelu == 1).then(|| args.read(4).first_chunk()).flatten();
     let out = args.write::<i32>(5);
     let (rows, outputs, depth) = (params.rows as usize, 4 * params.quads as usize, params.depth as usize);
+    let weights = PackedWeights::from_rows(weights, outputs, 4 * depth);
     let blocks = out[..rows * outputs].par_chunks_mut(BLOCK * outputs).zip(steps.par_chunks(BLOCK));
     blocks.zip(quantised.par_chunks(BLOCK * depth)).for_each(|((out, steps), quantised)| {
         let count = out.len() / outputs;
@@ -80,7 +81,7 @@ fn linear(args: &mut Args<'_>) {
                 }
             },
         );
-        multiply(&inputs, count, weights, out, outputs);
+        multiply(&inputs, count, &weights, out);
         vectorised(
             #[inline(always)]
             || {
@@ -100,22 +101,36 @@ fn linear(args: &mut Args<'_>) {
     });
 }
 
-/// `out[row][column]` = the sum over k of `a[row][k] * weights[column][k]`.
-fn multiply(a: &[i16], rows: usize, weights: &[i8], out: &mut [i32], outputs: usize) {
-    const COLUMNS: usize = 4;
-    let depth = a.len() / rows.max(1);
-    let mut wide = vec![0_i16; COLUMNS * depth];
+/// Weights as [`multiply`] takes them.
+struct PackedWeights {
+    outputs: usize,
+    inputs: usize,
+    numbers: Vec<i16>,
+}
+
+impl PackedWeights {
+    fn from_rows(weights: &[i8], outputs: usize, inputs: usize) -> Self {
+        let numbers = vectorised(
+            #[inline(always)]
+            || weights[..outputs * inputs].iter().map(|weight| i16::from(*weight)).collect(),
+        );
+        Self { outputs, inputs, numbers }
+    }
+}
+
+/// out `[tokens][outputs]` = a `[tokens][inputs]` times the transposed weights, on one thread.
+fn multiply(a: &[i16], tokens: usize, weights: &PackedWeights, out: &mut [i32]) {
+    const COLUMNS: usize = 32;
     vectorised(
         #[inline(always)]
         || {
-            for first in (0..outputs).step_by(COLUMNS) {
-                for (wide, weight) in wide.iter_mut().zip(&weights[first * depth..]) {
-                    *wide = i16::from(*weight);
-                }
-                for (a, out) in a.chunks_exact(depth).zip(out.chunks_exact_mut(outputs)) {
-                    for (w, out) in wide.chunks_exact(depth).zip(&mut out[first..]) {
-                        *out =
-                            a.iter().zip(w).fold(0_i32, |sum, (a, w)| sum.wrapping_add(i32::from(*a) * i32::from(*w)));
+            // A panel of columns stays in the first caches while all rows pass.
+            for (panel, columns) in weights.numbers.chunks(COLUMNS * weights.inputs).enumerate() {
+                let rows = a.chunks_exact(weights.inputs).zip(out.chunks_exact_mut(weights.outputs));
+                for (a, out) in rows.take(tokens) {
+                    for (w, out) in columns.chunks_exact(weights.inputs).zip(&mut out[panel * COLUMNS..]) {
+                        let products = a.iter().zip(w).map(|(a, w)| i32::from(*a) * i32::from(*w));
+                        *out = products.fold(0, i32::wrapping_add);
                     }
                 }
             }
@@ -182,7 +197,7 @@ mod tests {
         let a: Vec<i16> = (0..rows * depth).map(|_| noise.below(16_257) as i16 - 8128).collect();
         let weights: Vec<i8> = (0..outputs * depth).map(|_| (noise.below(255) as i32 - 127) as i8).collect();
         let mut out = vec![0; rows * outputs];
-        multiply(&a, rows, &weights, &mut out, outputs);
+        multiply(&a, rows, &PackedWeights::from_rows(&weights, outputs, depth), &mut out);
         for (row, at) in (0..rows).flat_map(|row| (0..outputs).map(move |at| (row, at))) {
             let right: i32 =
                 (0..depth).map(|k| i32::from(a[row * depth + k]) * i32::from(weights[at * depth + k])).sum();

@@ -417,3 +417,33 @@ fn check_model(model: &IntegerModel) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Noise;
+
+    #[test]
+    fn a_word_table_in_parts_gives_the_same_integers() {
+        let mut noise = Noise::new(1);
+        let mut rows = |count: usize| (0..count * 8).map(|_| (noise.bits() >> 22) as i16 - 512).collect();
+        let model = IntegerModel {
+            hidden: 8,
+            heads: 2,
+            word: rows(40),
+            position: rows(9),
+            embedding_norm: IntegerNorm { gain: vec![185_364; 8], bias: vec![100; 8] },
+            layers: vec![],
+            gelu: vec![0; GELU_ENTRIES],
+        };
+        let devices = crate::device::adapters().into_iter().filter_map(|adapter| adapter.open().ok());
+        let ids: Vec<u32> = vec![39, 0, 1, 2, 20, 21, 3, 38, 7];
+        for device in std::iter::once(Device::cpu()).chain(devices) {
+            let whole = ExactEncoder::new(&device, &model).expect("it loads");
+            let parts = ExactEncoder::with_parts(&device, &model, 2 * 8 * 3).expect("it loads in parts");
+            assert!(whole.words.len() == 1 && parts.words.len() == 14, "{} parts", parts.words.len());
+            let embed = |encoder: &ExactEncoder| encoder.encode(&[&ids]).expect("it encodes");
+            assert_eq!(embed(&whole), embed(&parts), "on {}", device.name());
+        }
+    }
+}
