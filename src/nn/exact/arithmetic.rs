@@ -167,10 +167,14 @@ pub fn exp2(distance: u32) -> u32 {
     if whole >= 17 { 0 } else { t >> whole }
 }
 
-/// The attention score of a query and a key: their product times both steps, Q16, in powers of two.
+/// The attention score of a query and a key: their product times both steps, Q16, in powers of two. That is [`multiply_shift`] by 14,
+/// from parts of 7 bits, for products below 2^24.
 #[inline(always)]
 pub fn score(product: i32, query_step: u32, key_step: u32) -> i32 {
-    multiply_shift(product, query_step.wrapping_mul(key_step), 14)
+    let steps = query_step.wrapping_mul(key_step);
+    let (upper, lower) = (((steps >> 7) & 127) as i32, (steps & 127) as i32);
+    let below = (product * upper + ((product * lower + 8192) >> 7)) >> 7;
+    product.wrapping_mul((steps >> 14) as i32).wrapping_add(below)
 }
 
 /// What turns [`exp2`] of scores into weights that sum to about 32,768.

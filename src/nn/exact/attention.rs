@@ -73,24 +73,33 @@ fn attention(args: &mut Args<'_>) {
 fn mix(projected: &[i32], mixed: &mut [i32], heads: usize, head: usize) {
     let width = heads * head;
     let length = mixed.len() / width;
-    let mut keys = vec![0_i16; length * head];
+    // [head][length]: many keys are multiplied by one number of a query at a time.
+    let mut keys = vec![0_i32; head * length];
     let mut values = vec![0_i16; length * head];
     let mut key_steps = vec![0; length];
-    let mut query = vec![0_i16; head];
+    let mut counts = vec![0_i32; head];
     let mut scores = vec![0_i32; length];
     let mut sums = vec![0_i32; head];
     for h in 0..heads {
         for (token, row) in projected.chunks_exact(3 * width).enumerate() {
-            key_steps[token] = quantise(&row[width + h * head..][..head], &mut keys[token * head..][..head]);
+            key_steps[token] = quantise(&row[width + h * head..][..head], &mut counts);
+            for (keys, count) in keys.chunks_exact_mut(length).zip(&counts) {
+                keys[token] = *count;
+            }
             for (to, value) in values[token * head..].iter_mut().zip(&row[2 * width + h * head..][..head]) {
                 *to = round_shift(*value, 6) as i16;
             }
         }
         for (token, row) in projected.chunks_exact(3 * width).enumerate() {
-            let query_step = quantise(&row[h * head..][..head], &mut query);
-            for ((to, key), step) in scores.iter_mut().zip(keys.chunks_exact(head)).zip(&key_steps) {
-                let product = query.iter().zip(key).map(|(q, k)| i32::from(*q) * i32::from(*k)).sum();
-                *to = score(product, query_step, *step);
+            let query_step = quantise(&row[h * head..][..head], &mut counts);
+            scores.fill(0);
+            for (keys, count) in keys.chunks_exact(length).zip(&counts) {
+                for (sum, key) in scores.iter_mut().zip(keys) {
+                    *sum += count * key;
+                }
+            }
+            for (to, step) in scores.iter_mut().zip(&key_steps) {
+                *to = score(*to, query_step, *step);
             }
             let largest = scores.iter().fold(i32::MIN, |largest, score| largest.max(*score));
             let mut total = 0;
@@ -116,10 +125,10 @@ fn mix(projected: &[i32], mixed: &mut [i32], heads: usize, head: usize) {
 
 /// One head's numbers in steps; returns the step.
 #[inline(always)]
-fn quantise(numbers: &[i32], to: &mut [i16]) -> u32 {
+fn quantise(numbers: &[i32], to: &mut [i32]) -> u32 {
     let step = Step::of_8(largest(numbers));
     for (to, number) in to.iter_mut().zip(numbers) {
-        *to = step.count(*number) as i16;
+        *to = step.count(*number);
     }
     step.size
 }
