@@ -254,7 +254,8 @@ fn what_does_not_fit_is_refused() {
     }
     assert!(encoder.encode::<Vec<u32>>(&[]).unwrap().is_empty(), "nothing in, nothing out");
 
-    let spoilt: [(&str, fn(&mut IntegerModel)); 9] = [
+    type Spoil = fn(&mut IntegerModel);
+    let spoilt: [(&str, Spoil); 9] = [
         ("multiple of 4 up to 1024", |model| model.hidden = 95),
         ("a head must be", |model| model.heads = 5),
         ("a head must be", |model| model.heads = 0),
