@@ -17,7 +17,7 @@ pub mod stages;
 pub use error::{Error, Result};
 
 /// Every kernel of the engine. Tests, benches and `doctor` walk this table; adding a kernel is two files and one line.
-pub static KERNELS: [&device::Kernel; 19] = [
+pub static KERNELS: [&device::Kernel; 25] = [
     &device::ceiling::ARITHMETIC,
     &device::ceiling::COPY,
     &nn::embed::KERNEL,
@@ -26,6 +26,12 @@ pub static KERNELS: [&device::Kernel; 19] = [
     &nn::attention::KERNEL,
     &nn::pool::KERNEL,
     &nn::normalize::KERNEL,
+    &nn::exact::embed::KERNEL,
+    &nn::exact::quantise::KERNEL,
+    &nn::exact::linear::KERNEL,
+    &nn::exact::attention::KERNEL,
+    &nn::exact::norm::KERNEL,
+    &nn::exact::pool::KERNEL,
     &stages::novelty::KERNEL,
     &stages::loss::KERNEL,
     &stages::yuma::device::arithmetic::KERNEL,

@@ -2,9 +2,15 @@
 //!
 //! An embedding's bits depend on its own tokens and on the device alone: not on the batch, its order or its size.
 
+mod batches;
+mod exact;
+
+pub use exact::ExactEncoder;
+
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use batches::Batches;
 use bytemuck::bytes_of;
 use serde::Deserialize;
 
@@ -12,7 +18,7 @@ use crate::device::{Binding, Buffer, Call, Device, Download};
 use crate::nn::math::Activation;
 use crate::nn::pool::Pooling;
 use crate::nn::weights::Weights;
-use crate::nn::{self, TokenBatch, plan};
+use crate::nn::{self, TokenBatch};
 use crate::{Error, Result};
 
 /// What `config.json` says of a BERT-family encoder.
@@ -237,38 +243,17 @@ impl Encoder {
     /// # Errors
     /// [`Error::Usage`] if a sequence is empty, too long or holds an unknown id; [`Error::Device`] if the device fails.
     pub fn encode(&self, sequences: &[&[u32]]) -> Result<Embeddings> {
-        self.check(sequences)?;
-        let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.len()).collect();
-        let batches = plan(&lengths, self.batch_tokens());
-        let largest = batches.iter().map(|batch| batch.iter().map(|index| lengths[*index]).sum()).max().unwrap_or(0);
+        batches::check(sequences, self.shape.vocabulary, self.shape.max_tokens)?;
+        let batches = Batches::new(sequences, self.batch_tokens());
 
         let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
         let workspace = match workspace.take() {
-            Some(ready) if ready.tokens >= largest => workspace.insert(ready),
-            _ => workspace.insert(Workspace::new(&self.device, &self.shape, largest)?),
+            Some(ready) if ready.tokens >= batches.largest => workspace.insert(ready),
+            _ => workspace.insert(Workspace::new(&self.device, &self.shape, batches.largest)?),
         };
-
         let width = self.shape.width;
-        let mut embeddings = Embeddings { width, values: vec![0.0; sequences.len() * width] };
-        let mut settle = |batch: &[usize], download: Download<f32>| -> Result<()> {
-            for (index, row) in batch.iter().zip(download.wait()?.chunks_exact(width)) {
-                embeddings.values[index * width..][..width].copy_from_slice(row);
-            }
-            Ok(())
-        };
-        // One batch is on its way back while the next is computed.
-        let mut flying: Option<(&[usize], Download<f32>)> = None;
-        for batch in &batches {
-            let tokens = TokenBatch::pack(batch.iter().map(|index| sequences[*index]));
-            let download = self.forward(workspace, &tokens)?;
-            if let Some((batch, download)) = flying.replace((batch, download)) {
-                settle(batch, download)?;
-            }
-        }
-        if let Some((batch, download)) = flying {
-            settle(batch, download)?;
-        }
-        Ok(embeddings)
+        let values = batches.run(width, |tokens| self.forward(workspace, tokens))?;
+        Ok(Embeddings { width, values })
     }
 
     /// Tokens that one batch may hold, so that its largest activation fits a binding.
@@ -276,23 +261,6 @@ impl Encoder {
         let limits = self.device.limits();
         let widest = 4 * self.shape.inner.max(3 * self.shape.width) as u64;
         limits.batch_tokens.min(usize::try_from(limits.binding_bytes / widest).unwrap_or(usize::MAX)).max(1)
-    }
-
-    fn check(&self, sequences: &[&[u32]]) -> Result<()> {
-        for (index, sequence) in sequences.iter().enumerate() {
-            let problem = if sequence.is_empty() {
-                "it has no token".to_owned()
-            } else if sequence.len() > self.shape.max_tokens {
-                format!("it has {} tokens, the limit is {}", sequence.len(), self.shape.max_tokens)
-            } else if let Some(id) = sequence.iter().find(|id| **id as usize >= self.shape.vocabulary) {
-                format!("token id {id} is beyond the vocabulary of {}", self.shape.vocabulary)
-            } else {
-                continue;
-            };
-            let remedy = "use the model's own tokenizer.json".into();
-            return Err(Error::Usage { argument: format!("sequence {index}"), problem, remedy });
-        }
-        Ok(())
     }
 
     /// One batch: from token ids to unit rows, all on the device.

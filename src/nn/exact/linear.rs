@@ -1,0 +1,207 @@
+//! Linear layers in integers: inputs of 14 bits times weights of 8, scaled back to Q15; bias and GELU follow.
+//! Shader: `shaders/nn/exact/linear.wgsl`.
+#![deny(clippy::float_arithmetic)]
+
+use bytemuck::{Pod, Zeroable};
+use rayon::prelude::*;
+
+use super::arithmetic::{GELU_ENTRIES, gelu, multiply_shift};
+use super::row::{self, data, pack_bytes};
+use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, vectorised, Wgsl};
+
+/// See [`KERNEL`].
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Params {
+    pub rows: u32,
+    /// Outputs, divided by four.
+    pub quads: u32,
+    /// Inputs, divided by four.
+    pub depth: u32,
+    /// 1 if GELU follows.
+    pub gelu: u32,
+}
+
+/// How the sums of one column become its output.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Column {
+    /// The factor, beside the row's step.
+    pub step: u32,
+    /// Added last, Q15.
+    pub bias: i32,
+    /// Bits dropped from the product, 1 to 63.
+    pub shift: u32,
+}
+
+/// Bindings: `quantised [rows][depth][upper | lower]`, `steps [rows]`, `weights [columns][inputs]` (four bytes a word),
+/// `columns [columns]` (a `Column` each), `gelu [514]`, `out [rows][columns]`.
+pub static KERNEL: Kernel = Kernel {
+    name: "nn/exact/linear",
+    wgsl: Wgsl::core(concat!(
+        include_str!("../../../shaders/shared/grid.wgsl"),
+        include_str!("../../../shaders/shared/exact.wgsl"),
+        include_str!("../../../shaders/nn/exact/linear.wgsl")
+    )),
+    constants: &[],
+    params: size_of::<Params>(),
+    bindings: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::Write],
+    cpu: linear,
+    parity: Parity::Exact,
+    samples,
+};
+
+/// Workgroups for `rows` of `columns`.
+pub(crate) fn workgroups(rows: usize, columns: usize) -> u64 {
+    rows.div_ceil(64) as u64 * columns.div_ceil(64) as u64
+}
+
+/// Rows that one thread multiplies together.
+const BLOCK: usize = 64;
+
+fn linear(args: &mut Args<'_>) {
+    let params: Params = args.params();
+    let (quantised, steps) = (args.read::<[u32; 2]>(0), args.read::<u32>(1));
+    let (weights, columns) = (args.read::<i8>(2), args.read::<Column>(3));
+    let table: Option<&[i32; GELU_ENTRIES]> = (params.gelu == 1).then(|| args.read(4).first_chunk()).flatten();
+    let out = args.write::<i32>(5);
+    let (rows, outputs, depth) = (params.rows as usize, 4 * params.quads as usize, params.depth as usize);
+    let weights = PackedWeights::from_rows(weights, outputs, 4 * depth);
+    let blocks = out[..rows * outputs].par_chunks_mut(BLOCK * outputs).zip(steps.par_chunks(BLOCK));
+    blocks.zip(quantised.par_chunks(BLOCK * depth)).for_each(|((out, steps), quantised)| {
+        let count = out.len() / outputs;
+        let mut inputs = vec![0; count * 4 * depth];
+        vectorised(
+            #[inline(always)]
+            || {
+                for (four, [high, low]) in inputs.chunks_exact_mut(4).zip(quantised) {
+                    for ((input, high), low) in four.iter_mut().zip(high.to_le_bytes()).zip(low.to_le_bytes()) {
+                        *input = 128 * i16::from(high as i8) + i16::from(low as i8);
+                    }
+                }
+            },
+        );
+        multiply(&inputs, count, &weights, out);
+        vectorised(
+            #[inline(always)]
+            || {
+                for (row, step) in out.chunks_exact_mut(outputs).zip(steps) {
+                    for (value, column) in row.iter_mut().zip(columns) {
+                        *value = multiply_shift(*value, step.wrapping_mul(column.step), column.shift)
+                            .wrapping_add(column.bias);
+                    }
+                    if let Some(table) = table {
+                        for value in row {
+                            *value = gelu(*value, table);
+                        }
+                    }
+                }
+            },
+        );
+    });
+}
+
+/// Weights as [`multiply`] takes them.
+struct PackedWeights {
+    outputs: usize,
+    inputs: usize,
+    numbers: Vec<i16>,
+}
+
+impl PackedWeights {
+    fn from_rows(weights: &[i8], outputs: usize, inputs: usize) -> Self {
+        let numbers = vectorised(
+            #[inline(always)]
+            || weights[..outputs * inputs].iter().map(|weight| i16::from(*weight)).collect(),
+        );
+        Self { outputs, inputs, numbers }
+    }
+}
+
+/// out `[tokens][outputs]` = a `[tokens][inputs]` times the transposed weights, on one thread.
+fn multiply(a: &[i16], tokens: usize, weights: &PackedWeights, out: &mut [i32]) {
+    const COLUMNS: usize = 32;
+    vectorised(
+        #[inline(always)]
+        || {
+            // A panel of columns stays in the first caches while all rows pass.
+            for (panel, columns) in weights.numbers.chunks(COLUMNS * weights.inputs).enumerate() {
+                let rows = a.chunks_exact(weights.inputs).zip(out.chunks_exact_mut(weights.outputs));
+                for (a, out) in rows.take(tokens) {
+                    for (w, out) in columns.chunks_exact(weights.inputs).zip(&mut out[panel * COLUMNS..]) {
+                        let products = a.iter().zip(w).map(|(a, w)| i32::from(*a) * i32::from(*w));
+                        *out = products.fold(0, i32::wrapping_add);
+                    }
+                }
+            }
+        },
+    );
+}
+
+fn samples() -> Vec<Sample> {
+    let sample = |about: &'static str, [rows, outputs, inputs]: [u32; 3], bits: u32, gelu: u32| {
+        let mut noise = Noise::new(u64::from(rows * 31 + outputs));
+        let count = |a: u32, b: u32| a as usize * b as usize;
+        let mut quantised = vec![[0; 2]; count(rows, inputs) / 4];
+        let mut steps = vec![0; rows as usize];
+        for (row, step) in quantised.chunks_exact_mut(inputs as usize / 4).zip(&mut steps) {
+            let numbers: Vec<i32> = (0..inputs).map(|_| (noise.bits() as i32) >> (32 - bits)).collect();
+            *step = row::quantise(&numbers, row);
+        }
+        let weights: Vec<i8> = (0..count(outputs, inputs)).map(|_| (noise.below(255) as i32 - 127) as i8).collect();
+        let columns: Vec<Column> = (0..outputs)
+            .map(|column| Column {
+                step: 1 + noise.below(32_767),
+                bias: (noise.bits() as i32) >> 14,
+                shift: if about.contains("shift") { 1 + column % 63 } else { 23 },
+            })
+            .collect();
+        let table: Vec<i32> = (0..GELU_ENTRIES as i32).map(|at| (289 - at).max(0) * 11 + at % 3).collect();
+        let params = Params { rows, quads: outputs / 4, depth: inputs / 4, gelu };
+        Sample {
+            about,
+            constants: vec![],
+            params: bytemuck::bytes_of(&params).to_vec(),
+            bindings: vec![
+                Data::U32(quantised.concat()),
+                Data::U32(steps),
+                Data::U32(pack_bytes(&weights)),
+                Data::U32(bytemuck::cast_slice(&columns).to_vec()),
+                data(&table),
+                Data::U32(vec![7; count(rows, outputs)]),
+            ],
+            workgroups: workgroups(rows as usize, outputs as usize),
+            operations: 2 * u64::from(rows) * u64::from(outputs) * u64::from(inputs),
+            bytes: (2 * count(rows, inputs) + count(outputs, inputs) + 4 * count(rows, outputs)) as u64,
+        }
+    };
+    vec![
+        sample("one row, four columns, four inputs", [1, 4, 4], 10, 0),
+        sample("sizes beside the tiles, GELU", [67, 132, 36], 18, 1),
+        sample("every shift", [70, 252, 28], 16, 0),
+        sample("a deep sum at the numbers' bound", [5, 8, 4096], 27, 0),
+        sample("GELU far out", [9, 64, 64], 30, 1),
+        sample("beyond 65,535 workgroups", [64 * 65_537, 4, 4], 14, 0),
+        sample("a feed-forward layer of MiniLM", [1024, 1536, 384], 18, 1),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_are_those_of_a_naive_loop() {
+        let mut noise = Noise::new(9);
+        let (rows, outputs, depth) = (5, 12, 40);
+        let a: Vec<i16> = (0..rows * depth).map(|_| noise.below(16_257) as i16 - 8128).collect();
+        let weights: Vec<i8> = (0..outputs * depth).map(|_| (noise.below(255) as i32 - 127) as i8).collect();
+        let mut out = vec![0; rows * outputs];
+        multiply(&a, rows, &PackedWeights::from_rows(&weights, outputs, depth), &mut out);
+        for (row, at) in (0..rows).flat_map(|row| (0..outputs).map(move |at| (row, at))) {
+            let right: i32 =
+                (0..depth).map(|k| i32::from(a[row * depth + k]) * i32::from(weights[at * depth + k])).sum();
+            assert_eq!(out[row * outputs + at], right, "row {row}, column {at}");
+        }
+    }
+}

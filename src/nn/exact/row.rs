@@ -1,0 +1,77 @@
+//! What twins do with one row of integers: norms, unit rows, inputs of matrix products.
+#![deny(clippy::float_arithmetic)]
+
+use super::arithmetic::{Reciprocal, Scaling, Step, gained, largest, mean, split};
+use crate::device::Data;
+
+/// The most numbers in a row that a norm takes: what a workgroup of 64 holds.
+pub(crate) const WIDEST: usize = 1024;
+
+/// Replaces `row` by its scaled numbers; returns the reciprocal length.
+#[inline(always)]
+pub(super) fn scale(row: &mut [i32]) -> Reciprocal {
+    let scaling = Scaling::new(largest(row));
+    let mut squares = 0;
+    for x in &mut *row {
+        *x = scaling.apply(*x);
+        squares += (*x * *x) as u64;
+    }
+    Reciprocal::new(squares)
+}
+
+/// LayerNorm of `row`, in place. `norm` holds gains and biases as [`pack_norm`] lays them.
+#[inline(always)]
+pub(super) fn normalise(row: &mut [i32], norm: &[[i32; 8]]) {
+    let sum = row.iter().fold(0_i32, |sum, x| sum.wrapping_add(*x));
+    let mean = mean(sum, row.len() as i32);
+    for x in &mut *row {
+        *x = x.wrapping_sub(mean);
+    }
+    let reciprocal = scale(row);
+    for (numbers, norm) in row.chunks_exact_mut(4).zip(norm) {
+        for (at, x) in numbers.iter_mut().enumerate() {
+            *x = gained(*x, reciprocal, norm[at], norm[4 + at]);
+        }
+    }
+}
+
+/// Makes inputs of a matrix product of `row`, and returns their step.
+#[inline(always)]
+pub(super) fn quantise(row: &[i32], quantised: &mut [[u32; 2]]) -> u32 {
+    let step = Step::of_14(largest(row));
+    for (numbers, words) in row.chunks_exact(4).zip(quantised) {
+        let mut bytes = [[0; 4]; 2];
+        for (at, x) in numbers.iter().enumerate() {
+            let (high, low) = split(step.count(*x));
+            (bytes[0][at], bytes[1][at]) = (high as u8, low as u8);
+        }
+        *words = bytes.map(u32::from_le_bytes);
+    }
+    step.size
+}
+
+/// Gains and biases as the device holds them: four of the one, then four of the other.
+pub(crate) fn pack_norm(gain: &[i32], bias: &[i32]) -> Vec<i32> {
+    gain.chunks(4).zip(bias.chunks(4)).flat_map(|(gain, bias)| [gain, bias].concat()).collect()
+}
+
+/// Four signed bytes a word, as the device holds weights.
+pub(crate) fn pack_bytes(bytes: &[i8]) -> Vec<u32> {
+    bytes.chunks_exact(4).map(|four| u32::from_le_bytes([0, 1, 2, 3].map(|at| four[at] as u8))).collect()
+}
+
+/// Two signed numbers of 16 bits a word, as the device holds embeddings.
+pub(crate) fn pack_halves(halves: &[i16]) -> Vec<u32> {
+    halves.chunks_exact(2).map(|two| u32::from(two[0] as u16) | u32::from(two[1] as u16) << 16).collect()
+}
+
+/// The two signed numbers of a word.
+#[inline(always)]
+pub(crate) fn unpack_halves(word: u32) -> [i16; 2] {
+    [word as i16, (word >> 16) as i16]
+}
+
+/// The contents of a binding of a sample.
+pub(super) fn data(values: &[i32]) -> Data {
+    Data::U32(bytemuck::cast_slice(values).to_vec())
+}
