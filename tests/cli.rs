@@ -743,6 +743,44 @@ fn embed_gives_a_line_a_text() {
 }
 
 #[test]
+fn embed_in_integers_converts_the_model_once_and_gives_the_same_on_and_on() {
+    let place = Place::new();
+    place.write("texts.jsonl", lines(&["the answer is seven", "ünïcödé", ""].map(|text| json!({"text": text}))));
+    let model = PathBuf::from(model());
+    fs::create_dir_all(place.path("model/1_Pooling")).unwrap();
+    for name in names(&model) {
+        if model.join(&name).is_file() {
+            fs::copy(model.join(&name), place.path("model").join(&name)).unwrap();
+        }
+    }
+    fs::copy(model.join("1_Pooling/config.json"), place.path("model/1_Pooling/config.json")).unwrap();
+    let embed = |precision: &str| {
+        let run = place.run(&["embed", "texts.jsonl", "--model", "model", "--device", "cpu", "--precision", precision]);
+        assert_eq!(run.code, 0, "{}", run.err);
+        run.out
+    };
+    let first = embed("exact");
+    assert!(place.path("model/model.xq1").is_file(), "the integer model is kept beside the checkpoint");
+    assert_eq!(embed("exact"), first, "read as it was converted");
+    let floats = embed("f32");
+    for (exact, float) in first.lines().zip(floats.lines()) {
+        let [exact, float]: [Value; 2] = [exact, float].map(|line| serde_json::from_str(line).unwrap());
+        for key in ["ids", "tokens", "truncated"] {
+            assert_eq!(exact[key], float[key], "{key}");
+        }
+        let integers: Vec<f64> =
+            exact["embedding"].as_array().unwrap().iter().map(|x| x.as_i64().unwrap() as f64).collect();
+        let numbers = common::floats(&float["embedding"]);
+        let cosine: f64 = integers.iter().zip(&numbers).map(|(a, b)| a * f64::from(*b)).sum::<f64>() / 32_768.0;
+        assert!((cosine - 1.0).abs() < 0.02, "the same direction, cosine {cosine}");
+    }
+    // What is there is trusted as little as any file.
+    fs::write(place.path("model/model.xq1"), [0; 100]).unwrap();
+    let run = place.run(&["embed", "texts.jsonl", "--model", "model", "--device", "cpu", "--precision", "exact"]);
+    assert!(run.code == 2 && run.err.contains("model.xq1"), "{}", run.err);
+}
+
+#[test]
 fn criteria_survive_being_printed() {
     let place = Place::new();
     let printed = place.run(&["config"]);

@@ -23,7 +23,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::Config;
 use crate::device::{Choice, Device};
 use crate::models::Store;
-use crate::pipeline::Embedder;
+use crate::pipeline::{Embedder, ExactEmbedder};
 use crate::{Error, Result};
 use console::Console;
 
@@ -184,9 +184,17 @@ impl ModelArgs {
 
     /// Finds, fetches if need be, and loads the model that the criteria name.
     fn load(&self, config: &Config, device: &Device, console: &Console) -> Result<Embedder> {
-        let folder: PathBuf =
-            console.fetching(|progress| Store::from_env()?.resolve(&config.encoder.model, self.offline, progress))?;
-        Embedder::load(device, &folder, config.encoder.max_tokens)
+        Embedder::load(device, &self.folder(config, console)?, config.encoder.max_tokens)
+    }
+
+    /// As [`Self::load`], in integers.
+    fn load_exact(&self, config: &Config, device: &Device, console: &Console) -> Result<ExactEmbedder> {
+        ExactEmbedder::load(device, &self.folder(config, console)?, config.encoder.max_tokens)
+    }
+
+    /// The folder of the model that the criteria name.
+    fn folder(&self, config: &Config, console: &Console) -> Result<PathBuf> {
+        console.fetching(|progress| Store::from_env()?.resolve(&config.encoder.model, self.offline, progress))
     }
 }
 

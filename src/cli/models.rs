@@ -9,6 +9,7 @@ use super::table::table;
 use super::{Console, Outcome, Status, write_json, write_text};
 use crate::models::{DEFAULT_MODEL, FetchOptions, Origin, State, Store};
 use crate::nn::exact::IntegerModel;
+use crate::nn::exact::model::FILE;
 use crate::nn::exact::ranges::Bound;
 
 /// Options of `tauscore models`.
@@ -69,9 +70,6 @@ enum From {
     /// A model hub, by HTTPS (TAUSCORE_HUB names another one)
     Hub,
 }
-
-/// The name of the integer model beside the checkpoint that it was made from.
-const INTEGER_FILE: &str = "model.xq1";
 
 fn range_json(bound: &Bound) -> serde_json::Value {
     // A bound that holds is no larger than its limit.
@@ -150,7 +148,7 @@ pub(super) fn run(args: &ModelsArgs, console: &Console, out: &mut dyn Write) -> 
         }
         Command::Convert { model, out: file } => {
             let folder = console.fetching(|progress| store.resolve(model, false, progress))?;
-            let file = file.clone().unwrap_or_else(|| folder.join(INTEGER_FILE));
+            let file = file.clone().unwrap_or_else(|| folder.join(FILE));
             let converted = IntegerModel::convert(&folder)?;
             let bounds = converted.ranges().map_err(|bound| bound.refuse(&folder.display().to_string()))?;
             converted.write(&file)?;

@@ -8,7 +8,7 @@ pub mod forecast;
 use std::collections::HashMap;
 use std::time::Instant;
 
-pub use embedder::Embedder;
+pub use embedder::{Embedder, ExactEmbedder};
 pub use epoch::{EpochResult, epoch, validator};
 pub use files::{check_folder, write};
 

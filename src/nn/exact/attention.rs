@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::arithmetic::{Share, Step, exp2, largest, round_shift, score};
 use super::row::data;
-use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, vectorised, Wgsl};
+use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl, vectorised};
 use crate::nn::attention::{Tile, tiles};
 
 /// See [`KERNEL`].

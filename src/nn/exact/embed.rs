@@ -4,7 +4,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::row::{self, data, pack_halves, pack_norm, unpack_halves};
-use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, vectorised, Wgsl};
+use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl, vectorised};
 
 /// See [`KERNEL`].
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]

@@ -7,7 +7,8 @@ use rayon::prelude::*;
 
 use super::arithmetic::{GELU_ENTRIES, gelu, multiply_shift};
 use super::row::{self, data, pack_bytes};
-use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, vectorised, Wgsl};
+use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl, vectorised};
+use crate::nn::int8::{PackedWeights, multiply};
 
 /// See [`KERNEL`].
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -101,43 +102,6 @@ fn linear(args: &mut Args<'_>) {
     });
 }
 
-/// Weights as [`multiply`] takes them.
-struct PackedWeights {
-    outputs: usize,
-    inputs: usize,
-    numbers: Vec<i16>,
-}
-
-impl PackedWeights {
-    fn from_rows(weights: &[i8], outputs: usize, inputs: usize) -> Self {
-        let numbers = vectorised(
-            #[inline(always)]
-            || weights[..outputs * inputs].iter().map(|weight| i16::from(*weight)).collect(),
-        );
-        Self { outputs, inputs, numbers }
-    }
-}
-
-/// out `[tokens][outputs]` = a `[tokens][inputs]` times the transposed weights, on one thread.
-fn multiply(a: &[i16], tokens: usize, weights: &PackedWeights, out: &mut [i32]) {
-    const COLUMNS: usize = 32;
-    vectorised(
-        #[inline(always)]
-        || {
-            // A panel of columns stays in the first caches while all rows pass.
-            for (panel, columns) in weights.numbers.chunks(COLUMNS * weights.inputs).enumerate() {
-                let rows = a.chunks_exact(weights.inputs).zip(out.chunks_exact_mut(weights.outputs));
-                for (a, out) in rows.take(tokens) {
-                    for (w, out) in columns.chunks_exact(weights.inputs).zip(&mut out[panel * COLUMNS..]) {
-                        let products = a.iter().zip(w).map(|(a, w)| i32::from(*a) * i32::from(*w));
-                        *out = products.fold(0, i32::wrapping_add);
-                    }
-                }
-            }
-        },
-    );
-}
-
 fn samples() -> Vec<Sample> {
     let sample = |about: &'static str, [rows, outputs, inputs]: [u32; 3], bits: u32, gelu: u32| {
         let mut noise = Noise::new(u64::from(rows * 31 + outputs));
@@ -184,24 +148,4 @@ fn samples() -> Vec<Sample> {
         sample("beyond 65,535 workgroups", [64 * 65_537, 4, 4], 14, 0),
         sample("a feed-forward layer of MiniLM", [1024, 1536, 384], 18, 1),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn products_are_those_of_a_naive_loop() {
-        let mut noise = Noise::new(9);
-        let (rows, outputs, depth) = (5, 12, 40);
-        let a: Vec<i16> = (0..rows * depth).map(|_| noise.below(16_257) as i16 - 8128).collect();
-        let weights: Vec<i8> = (0..outputs * depth).map(|_| (noise.below(255) as i32 - 127) as i8).collect();
-        let mut out = vec![0; rows * outputs];
-        multiply(&a, rows, &PackedWeights::from_rows(&weights, outputs, depth), &mut out);
-        for (row, at) in (0..rows).flat_map(|row| (0..outputs).map(move |at| (row, at))) {
-            let right: i32 =
-                (0..depth).map(|k| i32::from(a[row * depth + k]) * i32::from(weights[at * depth + k])).sum();
-            assert_eq!(out[row * outputs + at], right, "row {row}, column {at}");
-        }
-    }
 }

@@ -21,6 +21,9 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
 
+/// The integer model's name beside the checkpoint that it was made from.
+pub const FILE: &str = "model.xq1";
+
 /// Entries of the GELU table.
 pub const GELU_ENTRIES: usize = 514;
 
@@ -223,6 +226,24 @@ impl IntegerModel {
             intermediate: self.intermediate(),
             layers: self.layers.len(),
         }
+    }
+
+    /// The integer model of the checkpoint in `folder`: [`FILE`] in there, or a fresh conversion where it is missing or older than the
+    /// checkpoint. What is converted is kept there if the folder can be written to.
+    ///
+    /// # Errors
+    /// As [`IntegerModel::read`] and [`IntegerModel::convert`].
+    pub fn of_folder(folder: &Path) -> Result<Self> {
+        let path = folder.join(FILE);
+        let changed = |path: &Path| std::fs::metadata(path).and_then(|data| data.modified()).ok();
+        let checkpoint = changed(&folder.join("model.safetensors"));
+        if changed(&path).is_some_and(|kept| checkpoint.is_none_or(|checkpoint| kept >= checkpoint)) {
+            return Self::read(&path);
+        }
+        let model = Self::convert(folder)?;
+        // It only saves the next one a second.
+        let _ = model.write(&path);
+        Ok(model)
     }
 
     /// Reads a file that nobody vouches for: whatever is accepted has sizes that fit each other, weights that the kernels may

@@ -1,11 +1,13 @@
 //! Tokens to embeddings in integers: the same bits on every device, in any batch and order.
 #![deny(clippy::float_arithmetic)]
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use bytemuck::bytes_of;
 
 use super::batches::{self, Batches};
+use super::token_limit;
 use crate::device::{Binding, Buffer, Call, Device, Download};
 use crate::nn::TokenBatch;
 use crate::nn::attention::tiles;
@@ -79,6 +81,17 @@ struct Workspace {
 type Seen<'a> = Option<&'a mut Vec<Vec<i32>>>;
 
 impl ExactEncoder {
+    /// Loads the encoder in `folder` onto `device`, converting it first where that has not been done ([`IntegerModel::of_folder`]).
+    /// `max_tokens` overrides the model's own limit; 512 is the most.
+    ///
+    /// # Errors
+    /// [`Error::File`] or [`Error::Tensor`] naming the file and what does not fit; as [`ExactEncoder::new`].
+    pub fn load(device: &Device, folder: &Path, max_tokens: Option<usize>) -> Result<Self> {
+        let encoder = Self::new(device, &IntegerModel::of_folder(folder)?)?;
+        let limit = token_limit(folder, max_tokens)?;
+        Ok(Self { max_tokens: limit.min(encoder.max_tokens), ..encoder })
+    }
+
     /// Brings `model` onto `device`.
     ///
     /// # Errors

@@ -453,6 +453,11 @@ impl Loader<'_> {
     }
 }
 
+/// The length limit of the model in `folder`: what is asked for, else what the model says.
+fn token_limit(folder: &Path, asked: Option<usize>) -> Result<usize> {
+    Config::read(&folder.join("config.json"))?.max_tokens(folder, asked)
+}
+
 impl Config {
     fn read(path: &Path) -> Result<Self> {
         read_json(path)?.ok_or_else(|| Error::io(path, std::io::ErrorKind::NotFound.into()))
