@@ -1157,12 +1157,14 @@ fn mistakes_in_a_forecast_are_told_with_a_remedy() {
     place.write("rows.jsonl", "[[2, 1]]\n[[2, \"one\"]]\n");
     place.write("beyond.jsonl", "[[2, 1]]\n[[2, 1], [5, 1]]\n");
     place.write("twice.jsonl", "[[2, 1], [3, 1], [2, 1]]\n");
+    place.write("empty.jsonl", "\n");
     let rows = ["negative", "nobody", "unequal", "missing", "text", "triple", "huge", "nothing"];
     let weights = rows.map(|row| vec!["--weights".to_owned(), format!("{row}.json")]);
     let specs = [
         "rows.jsonl",
         "beyond.jsonl",
         "twice.jsonl",
+        "empty.jsonl",
         "nothing.jsonl",
         "kapa=1",
         "kappa=65536",

@@ -41,7 +41,11 @@ pub fn read_lines(path: &Path, state: &State) -> Result<Vec<(String, Row)>> {
         let row = from_value(&value, state).and_then(|row| fits(&row, state.n()).map(|()| row));
         Ok((name, row.map_err(|flaw| flaw.in_row(&file, number))?))
     });
-    rows.collect()
+    let rows = rows.collect::<Result<Vec<_>>>()?;
+    if rows.is_empty() {
+        return Err(Flaw::new("(file)", "empty", "write a row of weights a line").in_file(&file));
+    }
+    Ok(rows)
 }
 
 /// Whether everybody is weighed once at most, and everybody who is weighed is in a subnet of n.
