@@ -17,11 +17,6 @@ pub trait Matrix {
     /// As many entries as there can be at most.
     fn most_entries(&self) -> usize;
 
-    /// Whether the columns of a row ascend, none of them twice.
-    fn ascends(&self, row: usize) -> bool {
-        self.row(row).map(|(column, _)| column).is_sorted_by(|a, b| a < b)
-    }
-
     /// The entries that `value` gives a value for, of row, column and value, with that value.
     fn filtered<U: Copy, F: Fn(usize, u16, Self::Value) -> Option<U>>(&self, value: F) -> Filtered<'_, Self, F> {
         Filtered { matrix: self, value }
@@ -67,10 +62,6 @@ impl<M: Matrix + ?Sized, U: Copy, F: Fn(usize, u16, M::Value) -> Option<U>> Matr
 
     fn most_entries(&self) -> usize {
         self.matrix.most_entries()
-    }
-
-    fn ascends(&self, row: usize) -> bool {
-        self.matrix.ascends(row)
     }
 }
 
@@ -313,10 +304,6 @@ impl<T: Copy> Matrix for Csr<T> {
 
     fn most_entries(&self) -> usize {
         self.len()
-    }
-
-    fn ascends(&self, row: usize) -> bool {
-        self.row_columns(row).is_sorted_by(|a, b| a < b)
     }
 }
 

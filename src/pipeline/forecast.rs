@@ -145,10 +145,10 @@ fn answers_of_group(state: &State, validator: u16, group: &[Question]) -> Result
 impl Question {
     /// The state that is asked about.
     fn state(&self, state: &State, validator: u16) -> Result<State> {
-        let mut fields = match &self.row {
-            Some(row) => state.with_submitted(validator, row)?.into_fields(),
-            None => state.clone().into_fields(),
-        };
+        let mut fields = state.clone().into_fields();
+        if let Some(row) = &self.row {
+            fields.submit(validator, row)?;
+        }
         fields.hyper = self.hyper.unwrap_or(fields.hyper);
         State::new(fields)
     }

@@ -19,13 +19,11 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::arithmetic::GELU_ENTRIES;
 use crate::{Error, Result};
 
 /// The integer model's name beside the checkpoint that it was made from.
 pub const FILE: &str = "model.xq1";
-
-/// Entries of the GELU table.
-pub const GELU_ENTRIES: usize = 514;
 
 /// Fraction bits of the word and position tables, at most.
 pub const TABLE_BITS: u32 = 14;

@@ -2,7 +2,7 @@
 
 use bytemuck::Pod;
 
-use crate::device::Download;
+use crate::device::{Device, Download};
 use crate::nn::{TokenBatch, plan};
 use crate::{Error, Result};
 
@@ -22,6 +22,14 @@ pub(super) fn check(sequences: &[&[u32]], vocabulary: usize, max_tokens: usize) 
         return Err(Error::Usage { argument: format!("sequence {index}"), problem, remedy });
     }
     Ok(())
+}
+
+/// Tokens that one batch may hold, so that its largest activation fits a binding: the three projections of rows of `width`, or the
+/// inner layer.
+pub(super) fn tokens(device: &Device, width: usize, inner: usize) -> usize {
+    let limits = device.limits();
+    let widest = 4 * inner.max(3 * width) as u64;
+    limits.batch_tokens.min(usize::try_from(limits.binding_bytes / widest).unwrap_or(usize::MAX)).max(1)
 }
 
 /// Sequences in batches.

@@ -165,7 +165,7 @@ impl ExactEncoder {
     pub fn encode<S: AsRef<[u32]>>(&self, sequences: &[S]) -> Result<Vec<i16>> {
         let sequences: Vec<&[u32]> = sequences.iter().map(AsRef::as_ref).collect();
         batches::check(&sequences, self.vocabulary, self.max_tokens)?;
-        let batches = Batches::new(&sequences, self.batch_tokens());
+        let batches = Batches::new(&sequences, batches::tokens(&self.device, self.width, self.inner));
         let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
         let workspace = match workspace.take() {
             Some(ready) if ready.tokens >= batches.largest => workspace.insert(ready),
@@ -186,13 +186,6 @@ impl ExactEncoder {
         let mut states = Vec::new();
         self.forward(&workspace, &TokenBatch::pack([sequence]), Some(&mut states))?.wait()?;
         Ok(states)
-    }
-
-    /// Tokens that one batch may hold, so that its largest activation fits a binding.
-    fn batch_tokens(&self) -> usize {
-        let limits = self.device.limits();
-        let widest = 4 * self.inner.max(3 * self.width) as u64;
-        limits.batch_tokens.min(usize::try_from(limits.binding_bytes / widest).unwrap_or(usize::MAX)).max(1)
     }
 
     fn workspace(&self, tokens: usize) -> Result<Workspace> {

@@ -244,7 +244,7 @@ impl Encoder {
     /// [`Error::Usage`] if a sequence is empty, too long or holds an unknown id; [`Error::Device`] if the device fails.
     pub fn encode(&self, sequences: &[&[u32]]) -> Result<Embeddings> {
         batches::check(sequences, self.shape.vocabulary, self.shape.max_tokens)?;
-        let batches = Batches::new(sequences, self.batch_tokens());
+        let batches = Batches::new(sequences, batches::tokens(&self.device, self.shape.width, self.shape.inner));
 
         let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
         let workspace = match workspace.take() {
@@ -254,13 +254,6 @@ impl Encoder {
         let width = self.shape.width;
         let values = batches.run(width, |tokens| self.forward(workspace, tokens))?;
         Ok(Embeddings { width, values })
-    }
-
-    /// Tokens that one batch may hold, so that its largest activation fits a binding.
-    fn batch_tokens(&self) -> usize {
-        let limits = self.device.limits();
-        let widest = 4 * self.shape.inner.max(3 * self.shape.width) as u64;
-        limits.batch_tokens.min(usize::try_from(limits.binding_bytes / widest).unwrap_or(usize::MAX)).max(1)
     }
 
     /// One batch: from token ids to unit rows, all on the device.

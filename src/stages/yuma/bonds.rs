@@ -156,7 +156,7 @@ pub fn moving_average(
                 average.push(column, value);
             }
         };
-        if bought.columns == held.columns && new.ascends(row) {
+        if bought.columns == held.columns && bought.columns.is_sorted_by(|a, b| a < b) {
             let sums = bought.values.iter().zip(&held.values).map(|(bought, &held)| bought.saturating_add(held));
             bought
                 .columns

@@ -452,26 +452,17 @@ impl State {
     /// [`Error::File`] if the validator or one who is weighed is not in the subnet.
     pub fn with_row(&self, validator: u16, row: &[(u16, u16)]) -> Result<Self> {
         let mut fields = self.clone().into_fields();
-        if !fields.weights.set_row(validator.into(), row) {
-            let problem = format!("uid {validator} is not below n = {}", self.n());
-            return Err(Flaw::new("weights", problem, "name a neuron of the subnet").in_file("state"));
-        }
+        fields.place(validator, row)?;
         Self::new(fields)
     }
 
-    /// The state once a validator has submitted a row of weights in its block, and revealed it where that is done: nothing older of
-    /// this validator's is waiting to be.
+    /// The state once a validator has submitted a row of weights ([`Fields::submit`]).
     ///
     /// # Errors
     /// As [`Self::with_row`].
     pub fn with_submitted(&self, validator: u16, row: &[(u16, u16)]) -> Result<Self> {
-        let mut fields = self.with_row(validator, row)?.into_fields();
-        let uid = usize::from(validator);
-        fields.last_update.resize(fields.stake.len(), 0);
-        fields.last_update[uid] = fields.block;
-        if let Some(commit_block) = &mut fields.commit_block {
-            commit_block[uid] = None;
-        }
+        let mut fields = self.clone().into_fields();
+        fields.submit(validator, row)?;
         Self::new(fields)
     }
 
@@ -493,6 +484,33 @@ impl State {
 }
 
 impl Fields {
+    /// Puts a row of weights, uids and weights in submission order, in a validator's place.
+    fn place(&mut self, validator: u16, row: &[(u16, u16)]) -> Result<()> {
+        if self.weights.set_row(validator.into(), row) {
+            return Ok(());
+        }
+        let problem = format!("uid {validator} is not below n = {}", self.stake.len());
+        Err(Flaw::new("weights", problem, "name a neuron of the subnet").in_file("state"))
+    }
+
+    /// Submits a validator's row of weights in the state's block, and reveals it where that is done: nothing older of this
+    /// validator's is waiting to be. Whether those who are weighed are in the subnet is for [`State::new`] to check.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the validator is not in the subnet.
+    pub fn submit(&mut self, validator: u16, row: &[(u16, u16)]) -> Result<()> {
+        self.place(validator, row)?;
+        let uid = usize::from(validator);
+        self.last_update.resize(self.stake.len(), 0);
+        if let Some(last_update) = self.last_update.get_mut(uid) {
+            *last_update = self.block;
+        }
+        if let Some(commit) = self.commit_block.as_mut().and_then(|blocks| blocks.get_mut(uid)) {
+            *commit = None;
+        }
+        Ok(())
+    }
+
     /// Takes over the keys that are present, and checks the whole.
     fn overlaid(mut self, object: &Map<String, Value>, n: usize) -> Result<State, Flaw> {
         decode::known_keys(object, &KEYS)?;
