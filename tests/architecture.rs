@@ -32,7 +32,7 @@ const EXACT: [&str; 17] = [
     "src/nn/exact/quantise.rs",
     "src/nn/exact/ranges.rs",
     "src/nn/exact/row.rs",
-    "src/nn/int8.rs",
+    "src/nn/products.rs",
     "src/stages/encode/exact.rs",
     "src/stages/weights.rs",
     "src/stages/emission.rs",

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Config;
-use crate::device::{Choice, Device};
+use crate::device::{Choice, Device, Instructions};
 use crate::models::Store;
 use crate::pipeline::{Embedder, ExactEmbedder};
 use crate::{Error, Result};
@@ -142,6 +142,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli, console: &Console, out: &mut dyn Write) -> Outcome {
+    Instructions::chosen()?;
     match &cli.command {
         Command::Score(args) => score::run(args, console, out),
         Command::Embed(args) => embed::run(args, console, out),

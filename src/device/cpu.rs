@@ -73,7 +73,87 @@ fn contract(kernel: &'static Kernel, problem: String) -> Error {
     Error::Kernel { kernel: kernel.name, problem }
 }
 
-/// Runs `work` compiled for the widest vectors that this CPU has.
+/// Instructions that twins may be compiled for. Which ones changes no bit, only the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instructions {
+    /// x86 with AVX-512 (F, BW, VL, DQ, CD) and its VNNI extension.
+    Avx512Vnni,
+    /// x86 with AVX-512.
+    Avx512,
+    /// x86 with AVX2.
+    Avx2,
+    /// What every CPU of the platform has.
+    Portable,
+}
+
+impl Instructions {
+    /// All of them, the fastest first.
+    pub const ALL: [Self; 4] = [Self::Avx512Vnni, Self::Avx512, Self::Avx2, Self::Portable];
+
+    /// Those that this CPU has, the fastest first.
+    pub fn available() -> Vec<Self> {
+        #[cfg(target_arch = "x86_64")]
+        let wide = {
+            let avx512 = pulp::x86::V4::try_new().is_some();
+            let vnni = avx512 && std::arch::is_x86_feature_detected!("avx512vnni");
+            [(Self::Avx512Vnni, vnni), (Self::Avx512, avx512), (Self::Avx2, pulp::x86::V3::try_new().is_some())]
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        let wide = [];
+        let wide = wide.into_iter().filter_map(|(instructions, here): (Self, bool)| here.then_some(instructions));
+        wide.chain([Self::Portable]).collect()
+    }
+
+    /// The name that `TAUSCORE_CPU` knows them by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512Vnni => "avx512-vnni",
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Portable => "portable",
+        }
+    }
+
+    /// Those that the CPU path uses: what `TAUSCORE_CPU` names, to compare, else the fastest that this CPU has.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it names something else, or what this CPU has not.
+    pub fn chosen() -> Result<Self> {
+        let available = Self::available();
+        let Some(named) = std::env::var_os("TAUSCORE_CPU").filter(|value| !value.is_empty()) else {
+            return Ok(available[0]);
+        };
+        available.iter().copied().find(|instructions| named == instructions.name()).ok_or_else(|| {
+            let names: Vec<&str> = available.iter().map(|instructions| instructions.name()).collect();
+            Error::Usage {
+                argument: "TAUSCORE_CPU".into(),
+                problem: format!("{:?} is not something that this CPU has", named.display().to_string()),
+                remedy: format!("leave it out, or choose one of: {}", names.join(", ")),
+            }
+        })
+    }
+
+    /// [`Instructions::chosen`], looked at once; where that is refused, what every CPU has.
+    pub(crate) fn best() -> Self {
+        static BEST: LazyLock<Instructions> =
+            LazyLock::new(|| Instructions::chosen().unwrap_or(Instructions::Portable));
+        *BEST
+    }
+
+    fn arch(self) -> pulp::Arch {
+        #[cfg(target_arch = "x86_64")]
+        let wide = match self {
+            Self::Avx512Vnni | Self::Avx512 => pulp::x86::V4::try_new().map(pulp::Arch::V4),
+            Self::Avx2 => pulp::x86::V3::try_new().map(pulp::Arch::V3),
+            Self::Portable => None,
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        let wide = Some(pulp::Arch::new());
+        wide.unwrap_or(pulp::Arch::Scalar)
+    }
+}
+
+/// Runs `work` compiled for the widest vectors that [`Instructions`] allow.
 ///
 /// Wider vectors change no bit: every sum in the twins names its own order, and products are never fused with sums.
 pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
@@ -85,6 +165,6 @@ pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
             (self.0)()
         }
     }
-    static ARCH: LazyLock<pulp::Arch> = LazyLock::new(pulp::Arch::new);
+    static ARCH: LazyLock<pulp::Arch> = LazyLock::new(|| Instructions::best().arch());
     ARCH.dispatch(Work(work))
 }

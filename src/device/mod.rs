@@ -18,6 +18,7 @@ use bytemuck::Pod;
 
 pub use buffer::{Binding, Buffer};
 pub use choice::{Adapter, AdapterKind, Choice, adapters};
+pub use cpu::Instructions;
 pub(crate) use cpu::vectorised;
 pub use kernel::{Access, Args, Data, Kernel, Noise, Parity, Sample, Variant, Wgsl};
 

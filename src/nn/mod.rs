@@ -5,12 +5,12 @@ mod batch;
 pub mod embed;
 pub mod exact;
 pub(crate) mod gemm;
-pub mod int8;
 pub mod math;
 pub mod matmul;
 pub mod norm;
 pub mod normalize;
 pub mod pool;
+pub mod products;
 pub(crate) mod weights;
 
 pub use batch::{TokenBatch, plan};

@@ -103,7 +103,8 @@ fn main(
                 if sweep == 2u || fits {
                     for (var i = lane; i < count * QUADS; i += 64u) {
                         let at = ((tile.start + first + i / QUADS) * 3u + 2u) * across + head * QUADS + i % QUADS;
-                        values[i] = round_shift4(projected[at], 6u);
+                        // Of 16 bits, as every checked model's are.
+                        values[i] = (round_shift4(projected[at], 6u) << vec4<u32>(16u)) >> vec4<u32>(16u);
                     }
                 }
                 workgroupBarrier();

@@ -24,7 +24,7 @@ struct Column {
 // Four inputs each: upper and lower parts, 128 upper + lower.
 @group(0) @binding(1) var<storage, read> quantised: array<vec2<u32>>;
 @group(0) @binding(2) var<storage, read> steps: array<u32>;
-// [columns][depth], four signed bytes each.
+// [panels of PANEL columns][depth][PANEL], four signed bytes each; what is beyond the columns is 0.
 @group(0) @binding(3) var<storage, read> weights: array<u32>;
 @group(0) @binding(4) var<storage, read> columns: array<Column>;
 @group(0) @binding(5) var<storage, read> gelu_table: array<i32>;
@@ -35,6 +35,8 @@ const TILE: u32 = 64u;
 const SLICE: u32 = 8u;
 // One more than the tile, so that a column of stores falls into different banks.
 const PITCH: u32 = 65u;
+// Columns of a panel of weights.
+const PANEL: u32 = 32u;
 
 var<workgroup> tile_x: array<vec2<u32>, SLICE * PITCH>;
 var<workgroup> tile_w: array<u32, SLICE * PITCH>;
@@ -97,11 +99,16 @@ fn main(
                 x = quantised[(first_row + i) * params.depth + first + k];
             }
             tile_x[k * PITCH + i] = x;
+        }
+        // Beside each other stand columns here.
+        let column = lane % TILE;
+        for (var i = lane / TILE; i < SLICE; i += 128u / TILE) {
             var w = 0u;
-            if first_column + i < 4u * params.quads && first + k < params.depth {
-                w = weights[(first_column + i) * params.depth + first + k];
+            if first_column + column < 4u * params.quads && first + i < params.depth {
+                let panel = (first_column + column) / PANEL;
+                w = weights[(panel * params.depth + first + i) * PANEL + column % PANEL];
             }
-            tile_w[k * PITCH + i] = w;
+            tile_w[i * PITCH + column] = w;
         }
         workgroupBarrier();
 

@@ -9,6 +9,7 @@ use super::arithmetic::{Share, Step, exp2, largest, round_shift, score};
 use super::row::data;
 use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl, vectorised};
 use crate::nn::attention::{Tile, tiles};
+use crate::nn::products::{COLUMNS, Matrix, Panel, Panels, multiply, panels};
 
 /// See [`KERNEL`].
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -59,78 +60,140 @@ fn attention(args: &mut Args<'_>) {
         rest = after;
         work.push((tile.start as usize, mixed));
     }
-    work.into_par_iter().for_each(|(start, mixed)| {
+    work.into_par_iter().for_each_init(Workspace::default, |workspace, (start, mixed)| {
         let projected = &projected[start * 3 * width..][..3 * mixed.len()];
         vectorised(
             #[inline(always)]
-            || mix(projected, mixed, heads, width / heads),
+            || mix(projected, mixed, heads, width / heads, workspace),
         );
     });
 }
 
+/// Queries whose scores are held at a time.
+const ROWS: usize = 48;
+
+/// Numbers that are taken at once: a register of 512 bits.
+const LANES: usize = 16;
+
+/// One head of a sequence, ready to be multiplied.
+#[derive(Default)]
+struct Workspace {
+    /// `[tokens][head]`.
+    queries: Vec<i16>,
+    query_steps: Vec<u32>,
+    /// A matrix with a column for each key; there are whole panels of them.
+    keys: Vec<Panel<i16>>,
+    key_steps: Vec<u32>,
+    /// A matrix with an input for each key.
+    values: Vec<Panel<i16>>,
+    /// `[ROWS][keys]`.
+    scores: Vec<i32>,
+    weights: Vec<i16>,
+    /// `[ROWS][head]`.
+    sums: Vec<i32>,
+}
+
 /// One sequence, all heads.
 #[inline(always)]
-fn mix(projected: &[i32], mixed: &mut [i32], heads: usize, head: usize) {
+fn mix(projected: &[i32], mixed: &mut [i32], heads: usize, head: usize, workspace: &mut Workspace) {
     let width = heads * head;
     let length = mixed.len() / width;
-    // [head][length]: many keys are multiplied by one number of a query at a time.
-    let mut keys = vec![0_i32; head * length];
-    let mut values = vec![0_i16; length * head];
-    let mut key_steps = vec![0; length];
-    let mut counts = vec![0_i32; head];
-    let mut scores = vec![0_i32; length];
-    let mut sums = vec![0_i32; head];
+    let columns = panels(length) * COLUMNS;
+    workspace.begin(length, columns, head);
+    let Workspace { queries, query_steps, keys, key_steps, values, scores, weights, sums } = workspace;
     for h in 0..heads {
         for (token, row) in projected.chunks_exact(3 * width).enumerate() {
-            key_steps[token] = quantise(&row[width + h * head..][..head], &mut counts);
-            for (keys, count) in keys.chunks_exact_mut(length).zip(&counts) {
-                keys[token] = *count;
+            let [query, key, value] = [0, 1, 2].map(|part| &row[part * width + h * head..][..head]);
+            let step = Step::of_8(largest(query));
+            query_steps[token] = step.size;
+            for (to, number) in queries[token * head..].iter_mut().zip(query) {
+                *to = step.count(*number) as i16;
             }
-            for (to, value) in values[token * head..].iter_mut().zip(&row[2 * width + h * head..][..head]) {
-                *to = round_shift(*value, 6) as i16;
+            let step = Step::of_8(largest(key));
+            key_steps[token] = step.size;
+            let panels = &mut keys[token / COLUMNS * (head / 4)..][..head / 4];
+            for (panel, quad) in panels.iter_mut().zip(key.as_chunks::<4>().0) {
+                let column = &mut panel[4 * (token % COLUMNS)..][..4];
+                column.copy_from_slice(&quad.map(|number| step.count(number) as i16));
+            }
+            for (index, numbers) in value.chunks(COLUMNS).enumerate() {
+                let panel = &mut values[index * (columns / 4) + token / 4];
+                for (column, number) in panel.as_chunks_mut::<4>().0.iter_mut().zip(numbers) {
+                    column[token % 4] = round_shift(*number, 6) as i16;
+                }
             }
         }
-        for (token, row) in projected.chunks_exact(3 * width).enumerate() {
-            let query_step = quantise(&row[h * head..][..head], &mut counts);
-            scores.fill(0);
-            for (keys, count) in keys.chunks_exact(length).zip(&counts) {
-                for (sum, key) in scores.iter_mut().zip(keys) {
-                    *sum += count * key;
+        let keys = Matrix { outputs: columns, depth: head / 4, panels: Panels::Halves(keys) };
+        let values = Matrix { outputs: head, depth: columns / 4, panels: Panels::Halves(values) };
+        for first in (0..length).step_by(ROWS) {
+            let rows = ROWS.min(length - first);
+            let (scores, weights) = (&mut scores[..rows * columns], &mut weights[..rows * columns]);
+            multiply(&queries[first * head..][..rows * head], keys, scores);
+            let all = scores.chunks_exact_mut(columns).zip(weights.chunks_exact_mut(columns));
+            for ((scores, weights), query_step) in all.zip(&query_steps[first..]) {
+                weigh(scores, weights, *query_step, key_steps, length);
+            }
+            let sums = &mut sums[..rows * head];
+            multiply(weights, values, sums);
+            for (row, sums) in sums.chunks_exact(head).enumerate() {
+                for (to, sum) in mixed[(first + row) * width + h * head..].iter_mut().zip(sums) {
+                    *to = round_shift(*sum, 9);
                 }
-            }
-            for (to, step) in scores.iter_mut().zip(&key_steps) {
-                *to = score(*to, query_step, *step);
-            }
-            let largest = scores.iter().fold(i32::MIN, |largest, score| largest.max(*score));
-            let mut total = 0;
-            for score in &mut scores {
-                let power = exp2(largest.wrapping_sub(*score) as u32);
-                total += power;
-                *score = power as i32;
-            }
-            let share = Share::new(total);
-            sums.fill(0);
-            for (power, value) in scores.iter().zip(values.chunks_exact(head)) {
-                let weight = share.of(*power as u32);
-                for (sum, value) in sums.iter_mut().zip(value) {
-                    *sum = sum.wrapping_add(weight * i32::from(*value));
-                }
-            }
-            for (to, sum) in mixed[token * width + h * head..].iter_mut().zip(&sums) {
-                *to = round_shift(*sum, 9);
             }
         }
     }
 }
 
-/// One head's numbers in steps; returns the step.
-#[inline(always)]
-fn quantise(numbers: &[i32], to: &mut [i32]) -> u32 {
-    let step = Step::of_8(largest(numbers));
-    for (to, number) in to.iter_mut().zip(numbers) {
-        *to = step.count(*number);
+impl Workspace {
+    /// Makes room for a sequence of so many tokens. What lies beyond its last key is 0.
+    fn begin(&mut self, length: usize, columns: usize, head: usize) {
+        fn zeros<T: Copy + Zeroable>(room: &mut Vec<T>, size: usize) {
+            room.clear();
+            room.resize(size, T::zeroed());
+        }
+        zeros(&mut self.queries, length * head);
+        zeros(&mut self.query_steps, length);
+        zeros(&mut self.keys, columns / COLUMNS * (head / 4));
+        zeros(&mut self.key_steps, columns);
+        zeros(&mut self.values, panels(head) * (columns / 4));
+        zeros(&mut self.scores, ROWS * columns);
+        zeros(&mut self.weights, ROWS * columns);
+        zeros(&mut self.sums, ROWS * head);
     }
-    step.size
+}
+
+/// Turns a query's products with all keys into the keys' weights, Q15; the first `length` keys count. `scores` is used up.
+#[inline(always)]
+fn weigh(scores: &mut [i32], weights: &mut [i16], query_step: u32, key_steps: &[u32], length: usize) {
+    let scores = scores.as_chunks_mut::<LANES>().0;
+    let counts = |vector: usize, lane: usize| vector * LANES + lane < length;
+
+    let mut most = [i32::MIN; LANES];
+    for (vector, (scores, steps)) in scores.iter_mut().zip(key_steps.as_chunks().0).enumerate() {
+        let steps: &[u32; LANES] = steps;
+        for lane in 0..LANES {
+            scores[lane] = score(scores[lane], query_step, steps[lane]);
+            most[lane] = most[lane].max(if counts(vector, lane) { scores[lane] } else { i32::MIN });
+        }
+    }
+    let most = most.iter().fold(i32::MIN, |most, score| most.max(*score));
+
+    let mut totals = [0; LANES];
+    for (vector, scores) in scores.iter_mut().enumerate() {
+        for lane in 0..LANES {
+            let power = exp2(most.wrapping_sub(scores[lane]) as u32);
+            let power = if counts(vector, lane) { power } else { 0 };
+            totals[lane] += power;
+            scores[lane] = power as i32;
+        }
+    }
+    let share = Share::new(totals.iter().sum());
+
+    for (weights, powers) in weights.as_chunks_mut::<LANES>().0.iter_mut().zip(&*scores) {
+        for (weight, power) in weights.iter_mut().zip(powers) {
+            *weight = share.of(*power as u32) as i16;
+        }
+    }
 }
 
 fn samples() -> Vec<Sample> {

@@ -6,9 +6,9 @@ use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::arithmetic::{GELU_ENTRIES, gelu, multiply_shift};
-use super::row::{self, data, pack_bytes};
+use super::row::{self, data};
 use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl, vectorised};
-use crate::nn::int8::{PackedWeights, multiply};
+use crate::nn::products::{self, Matrix, Panel, Panels, multiply, panels};
 
 /// See [`KERNEL`].
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -35,8 +35,8 @@ pub(crate) struct Column {
     pub shift: u32,
 }
 
-/// Bindings: `quantised [rows][depth][upper | lower]`, `steps [rows]`, `weights [columns][inputs]` (four bytes a word),
-/// `columns [columns]` (a `Column` each), `gelu [514]`, `out [rows][columns]`.
+/// Bindings: `quantised [rows][depth][upper | lower]`, `steps [rows]`, `weights [panels][depth][32 columns]` (four bytes a word, as
+/// [`pack_weights`] lays them), `columns [columns]` (a `Column` each), `gelu [514]`, `out [rows][columns]`.
 pub static KERNEL: Kernel = Kernel {
     name: "nn/exact/linear",
     wgsl: Wgsl::core(concat!(
@@ -57,49 +57,119 @@ pub(crate) fn workgroups(rows: usize, columns: usize) -> u64 {
     rows.div_ceil(64) as u64 * columns.div_ceil(64) as u64
 }
 
-/// Rows that one thread multiplies together.
-const BLOCK: usize = 64;
+/// Weights `[columns][inputs]` as the device holds them, in words of four bytes.
+pub(crate) fn pack_weights(weights: &[i8], columns: usize, inputs: usize) -> Vec<u32> {
+    products::pack(weights, columns, inputs).iter().flat_map(|panel| row::pack_bytes(panel)).collect()
+}
+
+/// Rows that one thread multiplies together: several times as many blocks as threads, each large enough for the weights to be worth
+/// their way.
+fn block(rows: usize) -> usize {
+    rows.div_ceil(2 * rayon::current_num_threads()).next_multiple_of(12).clamp(24, 192)
+}
 
 fn linear(args: &mut Args<'_>) {
     let params: Params = args.params();
     let (quantised, steps) = (args.read::<[u32; 2]>(0), args.read::<u32>(1));
-    let (weights, columns) = (args.read::<i8>(2), args.read::<Column>(3));
+    let (weights, columns) = (args.read::<Panel<i8>>(2), args.read::<Column>(3));
     let table: Option<&[i32; GELU_ENTRIES]> = (params.gelu == 1).then(|| args.read(4).first_chunk()).flatten();
     let out = args.write::<i32>(5);
     let (rows, outputs, depth) = (params.rows as usize, 4 * params.quads as usize, params.depth as usize);
-    let weights = PackedWeights::from_rows(weights, outputs, 4 * depth);
-    let blocks = out[..rows * outputs].par_chunks_mut(BLOCK * outputs).zip(steps.par_chunks(BLOCK));
-    blocks.zip(quantised.par_chunks(BLOCK * depth)).for_each(|((out, steps), quantised)| {
-        let count = out.len() / outputs;
-        let mut inputs = vec![0; count * 4 * depth];
+    let matrix = Matrix { outputs, depth, panels: Panels::Bytes(&weights[..panels(outputs) * depth]) };
+    let scales = Scales::new(&columns[..outputs]);
+    let table = table.map(Gelu::new);
+    let block = block(rows);
+    let blocks = out[..rows * outputs].par_chunks_mut(block * outputs).zip(steps.par_chunks(block));
+    blocks.zip(quantised.par_chunks(block * depth)).for_each_init(Vec::new, |inputs, ((out, steps), quantised)| {
+        inputs.resize(out.len() / outputs * 4 * depth, 0);
         vectorised(
             #[inline(always)]
-            || {
-                for (four, [high, low]) in inputs.chunks_exact_mut(4).zip(quantised) {
-                    for ((input, high), low) in four.iter_mut().zip(high.to_le_bytes()).zip(low.to_le_bytes()) {
-                        *input = 128 * i16::from(high as i8) + i16::from(low as i8);
-                    }
-                }
-            },
+            || join(quantised, inputs),
         );
-        multiply(&inputs, count, &weights, out);
+        multiply(inputs, matrix, out);
         vectorised(
             #[inline(always)]
             || {
                 for (row, step) in out.chunks_exact_mut(outputs).zip(steps) {
-                    for (value, column) in row.iter_mut().zip(columns) {
-                        *value = multiply_shift(*value, step.wrapping_mul(column.step), column.shift)
-                            .wrapping_add(column.bias);
-                    }
-                    if let Some(table) = table {
-                        for value in row {
-                            *value = gelu(*value, table);
-                        }
+                    scales.apply(row, *step);
+                    if let Some(table) = &table {
+                        table.apply(row);
                     }
                 }
             },
         );
     });
+}
+
+/// Upper and lower parts as one number again.
+#[inline(always)]
+fn join(quantised: &[[u32; 2]], inputs: &mut [i16]) {
+    for (four, [high, low]) in inputs.as_chunks_mut::<4>().0.iter_mut().zip(quantised) {
+        for ((input, high), low) in four.iter_mut().zip(high.to_le_bytes()).zip(low.to_le_bytes()) {
+            *input = 128 * i16::from(high as i8) + i16::from(low as i8);
+        }
+    }
+}
+
+/// What [`Column`]s hold, each kind side by side.
+struct Scales {
+    steps: Vec<u32>,
+    bias: Vec<i32>,
+    shifts: Vec<u32>,
+}
+
+impl Scales {
+    fn new(columns: &[Column]) -> Self {
+        Self {
+            steps: columns.iter().map(|column| column.step).collect(),
+            bias: columns.iter().map(|column| column.bias).collect(),
+            shifts: columns.iter().map(|column| column.shift).collect(),
+        }
+    }
+
+    /// From sums to outputs.
+    #[inline(always)]
+    fn apply(&self, row: &mut [i32], step: u32) {
+        let columns = self.steps.iter().zip(&self.bias).zip(&self.shifts);
+        for (value, ((by, bias), shift)) in row.iter_mut().zip(columns) {
+            *value = multiply_shift(*value, step.wrapping_mul(*by), *shift).wrapping_add(*bias);
+        }
+    }
+}
+
+/// GELU by its table: where each entry and the rise to the next one fit a word together, one look finds both.
+enum Gelu<'a> {
+    Pairs([i32; GELU_ENTRIES - 1]),
+    Plain(&'a [i32; GELU_ENTRIES]),
+}
+
+impl<'a> Gelu<'a> {
+    fn new(table: &'a [i32; GELU_ENTRIES]) -> Self {
+        let mut pairs = [0; GELU_ENTRIES - 1];
+        for (pair, two) in pairs.iter_mut().zip(table.windows(2)) {
+            let (Ok(entry), Ok(rise)) = (i16::try_from(two[0]), i16::try_from(two[1].wrapping_sub(two[0]))) else {
+                return Self::Plain(table);
+            };
+            *pair = i32::from(rise) << 16 | i32::from(entry as u16);
+        }
+        Self::Pairs(pairs)
+    }
+
+    #[inline(always)]
+    fn apply(&self, row: &mut [i32]) {
+        match self {
+            Self::Pairs(pairs) => {
+                for value in row {
+                    *value = gelu(*value, |entry| (i32::from(pairs[entry] as i16), pairs[entry] >> 16));
+                }
+            }
+            Self::Plain(table) => {
+                for value in row {
+                    *value = gelu(*value, |entry| (table[entry], table[entry + 1].wrapping_sub(table[entry])));
+                }
+            }
+        }
+    }
 }
 
 fn samples() -> Vec<Sample> {
@@ -129,7 +199,7 @@ fn samples() -> Vec<Sample> {
             bindings: vec![
                 Data::U32(quantised.concat()),
                 Data::U32(steps),
-                Data::U32(pack_bytes(&weights)),
+                Data::U32(pack_weights(&weights, outputs as usize, inputs as usize)),
                 Data::U32(bytemuck::cast_slice(&columns).to_vec()),
                 data(&table),
                 Data::U32(vec![7; count(rows, outputs)]),

@@ -13,7 +13,7 @@ use crate::nn::TokenBatch;
 use crate::nn::attention::tiles;
 use crate::nn::exact::arithmetic::GELU_ENTRIES;
 use crate::nn::exact::linear::Column;
-use crate::nn::exact::row::{WIDEST, pack_bytes, pack_halves, pack_norm, unpack_halves};
+use crate::nn::exact::row::{WIDEST, pack_halves, pack_norm, unpack_halves};
 use crate::nn::exact::{IntegerLinear, IntegerModel, IntegerNorm, attention, embed, linear, norm, pool, quantise};
 use crate::{Error, Result};
 
@@ -352,7 +352,7 @@ impl Inputs {
 impl Linear {
     /// Layers of the same inputs, one below the other.
     fn upload(device: &Device, parts: &[&IntegerLinear]) -> Result<Self> {
-        let weights: Vec<u32> = parts.iter().flat_map(|part| pack_bytes(&part.weights)).collect();
+        let weights: Vec<i8> = parts.iter().flat_map(|part| &part.weights).copied().collect();
         let columns: Vec<Column> = parts
             .iter()
             .flat_map(|part| {
@@ -360,10 +360,11 @@ impl Linear {
                 columns.map(|(step, bias)| Column { step: *step, bias: *bias, shift: part.shift })
             })
             .collect();
+        let (inputs, outputs) = (parts.first().map_or(0, |part| part.inputs), columns.len());
         Ok(Self {
-            inputs: parts.first().map_or(0, |part| part.inputs),
-            outputs: columns.len(),
-            weights: device.upload(&weights)?,
+            inputs,
+            outputs,
+            weights: device.upload(&linear::pack_weights(&weights, outputs, inputs))?,
             columns: device.upload(&columns)?,
         })
     }

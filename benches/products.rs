@@ -1,13 +1,13 @@
 //! The integer matrix products of the exact encoder on one thread, on every path that this CPU can take, beside the float one.
 //!
-//! `cargo bench --bench int8`. Elements are multiplications and additions, counted apart.
+//! `cargo bench --bench products`. Elements are multiplications and additions, counted apart.
 #![expect(clippy::panic, reason = "a wrong answer must not be timed")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tauscore::device::parity::Prepared;
-use tauscore::device::{Data, Device, Noise, Sample};
-use tauscore::nn::int8::{PackedWeights, Path, multiply_on};
+use tauscore::device::{Data, Device, Instructions, Noise, Sample};
 use tauscore::nn::matmul;
+use tauscore::nn::products::{self, Matrix, Panels, multiply_with};
 
 const TOKENS: usize = 192;
 
@@ -23,15 +23,16 @@ fn products(criterion: &mut Criterion) {
 
         let a: Vec<i16> = (0..TOKENS * inputs).map(|_| (noise.below(16_257) as i32 - 8_128) as i16).collect();
         let weights: Vec<i8> = (0..outputs * inputs).map(|_| (noise.below(255) as i32 - 127) as i8).collect();
-        let packed = PackedWeights::from_rows(&weights, outputs, inputs);
+        let packed = products::pack(&weights, outputs, inputs);
+        let matrix = Matrix { outputs, depth: inputs / 4, panels: Panels::Bytes(&packed) };
         let mut right = vec![0; TOKENS * outputs];
-        multiply_on(Path::Portable, &a, TOKENS, &packed, &mut right);
-        for path in Path::available() {
+        multiply_with(Instructions::Portable, &a, matrix, &mut right);
+        for instructions in Instructions::available() {
             let mut out = vec![0; TOKENS * outputs];
-            multiply_on(path, &a, TOKENS, &packed, &mut out);
-            assert!(out == right, "{path:?} is wrong");
-            group.bench_function(BenchmarkId::new("i16 x i8", format!("{path:?}")), |bencher| {
-                bencher.iter(|| multiply_on(path, &a, TOKENS, &packed, &mut out));
+            multiply_with(instructions, &a, matrix, &mut out);
+            assert!(out == right, "{instructions:?} is wrong");
+            group.bench_function(BenchmarkId::new("i16 x i8", instructions.name()), |bencher| {
+                bencher.iter(|| multiply_with(instructions, &a, matrix, &mut out));
             });
         }
 

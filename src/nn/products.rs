@@ -1,0 +1,452 @@
+//! Sums of products of integers on the CPU: rows of i16 times a matrix of i8 or i16, exact and the same on every path.
+//!
+//! Integers add up to the same sum in any order, so the path is chosen by speed alone: with AVX-512 VNNI one instruction takes
+//! 32 products of i16 (`vpdpwssd`), without it `vpmaddwd` makes pairs of products and an addition follows; elsewhere the
+//! compiler vectorises plain loops. A matrix lies in panels of 32 columns, four inputs of a column side by side: so an
+//! instruction takes whole vectors of it, and so the kernels in WGSL want it too, which makes it one layout for all devices. Bytes are
+//! widened a few panels at a time, each for many rows. Two passes of `vpdpbusd` over limbs of 8 bits take as many
+//! instructions; measured, they were a tenth slower.
+//!
+//! Sums are modulo 2^32. What the integer encoder multiplies is proven to fit (`nn/exact/ranges.rs`).
+//!
+//! There is no `unsafe` here: `pulp` detects what the CPU has and hands out its instructions only with that proof. It has no
+//! `vpdpwssd`, but the compiler makes one of a `vpmaddwd` and the addition that follows.
+#![deny(clippy::float_arithmetic)]
+
+use bytemuck::Zeroable;
+
+use crate::device::Instructions;
+
+/// Columns of a panel.
+pub const COLUMNS: usize = 32;
+
+/// Inputs that stand side by side.
+type Quad<W> = [W; 4];
+
+/// Four inputs of all columns of a panel, column by column.
+pub type Panel<W> = [W; 4 * COLUMNS];
+
+/// Sums of some rows and the columns of a panel.
+type Sums<const ROWS: usize> = [[i32; COLUMNS]; ROWS];
+
+/// Panels that are taken at once: that part of the matrix (32 KiB) stays in the first-level cache.
+const DEPTH: usize = 128;
+
+/// Rows that are taken at once: they stay in the second-level cache while the matrix goes by.
+const BLOCK: usize = 192;
+
+/// Panels that `outputs` columns fill, for each four inputs.
+pub fn panels(outputs: usize) -> usize {
+    outputs.div_ceil(COLUMNS)
+}
+
+/// Lays out a matrix `[outputs][inputs]` in panels, `[panels][inputs / 4]`; what is beyond the matrix is 0. `inputs` is a multiple of
+/// four. What a slice lacks is taken for 0; that would be a bug of the caller and is asserted in checked builds.
+pub fn pack<W: Copy + Zeroable>(rows: &[W], outputs: usize, inputs: usize) -> Vec<Panel<W>> {
+    debug_assert!(rows.len() == outputs * inputs && inputs.is_multiple_of(4), "the slice is not the matrix");
+    let depth = inputs / 4;
+    let mut packed = vec![[W::zeroed(); 4 * COLUMNS]; panels(outputs) * depth];
+    for (output, row) in rows.chunks_exact(inputs.max(1)).take(outputs).enumerate() {
+        let panels = &mut packed[output / COLUMNS * depth..][..depth];
+        for (panel, quad) in panels.iter_mut().zip(row.chunks_exact(4)) {
+            panel[4 * (output % COLUMNS)..][..4].copy_from_slice(quad);
+        }
+    }
+    packed
+}
+
+/// A matrix in panels, `[panels][depth]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    /// Columns: rows of the matrix as [`pack`] takes it.
+    pub outputs: usize,
+    /// Inputs, divided by four.
+    pub depth: usize,
+    /// The numbers.
+    pub panels: Panels<'a>,
+}
+
+/// The numbers of a [`Matrix`].
+#[derive(Clone, Copy, Debug)]
+pub enum Panels<'a> {
+    /// Of 8 bits.
+    Bytes(&'a [Panel<i8>]),
+    /// Of 16 bits.
+    Halves(&'a [Panel<i16>]),
+}
+
+impl Panels<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(panels) => panels.len(),
+            Self::Halves(panels) => panels.len(),
+        }
+    }
+}
+
+/// out `[rows][outputs]` = a `[rows][inputs]` times the matrix, on one thread.
+///
+/// Does nothing if a slice has not the size that the matrix and `out` call for; that would be a bug of the caller and is asserted in
+/// checked builds.
+pub fn multiply(a: &[i16], matrix: Matrix<'_>, out: &mut [i32]) {
+    multiply_with(Instructions::best(), a, matrix, out);
+}
+
+/// As [`multiply`], with instructions of the caller's choice; what this CPU has not is replaced by [`Instructions::Portable`].
+pub fn multiply_with(instructions: Instructions, a: &[i16], matrix: Matrix<'_>, out: &mut [i32]) {
+    let Matrix { outputs, depth, panels: given } = matrix;
+    if out.is_empty() || outputs == 0 {
+        return;
+    }
+    let rows = out.len() / outputs;
+    let fits = a.len() == rows * 4 * depth && out.len() == rows * outputs && given.len() == panels(outputs) * depth;
+    debug_assert!(fits, "a slice has another size than its matrix");
+    if !fits {
+        return;
+    }
+    if depth == 0 {
+        out.fill(0);
+        return;
+    }
+    let job = Job { a: a.as_chunks().0, matrix, out };
+    #[cfg(target_arch = "x86_64")]
+    match instructions {
+        Instructions::Avx512Vnni => {
+            if let Some(simd) = x86::Vnni::try_new() {
+                return simd.vectorize(x86::OnVnni(simd, job));
+            }
+        }
+        Instructions::Avx512 => {
+            if let Some(simd) = x86::Avx512::try_new() {
+                return simd.vectorize(x86::OnAvx512(simd, job));
+            }
+        }
+        Instructions::Avx2 => {
+            if let Some(simd) = x86::Avx2::try_new() {
+                return simd.vectorize(x86::OnAvx2(simd, job));
+            }
+        }
+        Instructions::Portable => {}
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = instructions;
+    job.run::<Portable, 4>(Portable);
+}
+
+/// The innermost loops of a path.
+trait Kernel: Copy {
+    /// Sums over all quads of `panel`, for a group of rows of as many quads.
+    fn sums<const ROWS: usize>(self, group: &[[Quad<i16>; ROWS]], panel: &[Panel<i16>], sums: &mut Sums<ROWS>);
+}
+
+/// One multiplication.
+struct Job<'a> {
+    a: &'a [Quad<i16>],
+    matrix: Matrix<'a>,
+    out: &'a mut [i32],
+}
+
+/// Rows in a group where fewer are left than the path takes at once.
+const FEW: usize = 4;
+
+impl Job<'_> {
+    /// Runs it with `ROWS` rows at once, as many as the path has registers for.
+    #[inline(always)]
+    fn run<K: Kernel, const ROWS: usize>(self, kernel: K) {
+        let Matrix { outputs, depth, panels } = self.matrix;
+        let (mut many, mut few) = (Vec::new(), Vec::new());
+        let mut wide = match panels {
+            Panels::Bytes(_) => vec![[0; 4 * COLUMNS]; DEPTH.min(depth)],
+            Panels::Halves(_) => Vec::new(),
+        };
+        for (a, out) in self.a.chunks(BLOCK * depth).zip(self.out.chunks_mut(BLOCK * outputs)) {
+            let rows = a.len() / depth;
+            let (a, rest) = a.split_at(rows / ROWS * ROWS * depth);
+            let (out, rest_out) = out.split_at_mut(rows / ROWS * ROWS * outputs);
+            group::<ROWS>(a, depth, &mut many);
+            group::<FEW>(rest, depth, &mut few);
+            for first in (0..depth).step_by(DEPTH) {
+                let last = depth.min(first + DEPTH);
+                for panel in 0..outputs.div_ceil(COLUMNS) {
+                    let quads = panel * depth + first..panel * depth + last;
+                    let quads = match panels {
+                        Panels::Halves(panels) => &panels[quads],
+                        Panels::Bytes(panels) => widen(&panels[quads], &mut wide),
+                    };
+                    let at = At { depth, quad: first, outputs, column: panel * COLUMNS };
+                    at.groups(kernel, &many, quads, out);
+                    at.groups(kernel, &few, quads, rest_out);
+                }
+            }
+        }
+    }
+}
+
+/// Which part of a product.
+#[derive(Clone, Copy)]
+struct At {
+    depth: usize,
+    quad: usize,
+    outputs: usize,
+    column: usize,
+}
+
+impl At {
+    /// Multiplies whole groups of rows by a part of a panel.
+    #[inline(always)]
+    fn groups<K: Kernel, const ROWS: usize>(
+        self,
+        kernel: K,
+        groups: &[[Quad<i16>; ROWS]],
+        panel: &[Panel<i16>],
+        out: &mut [i32],
+    ) {
+        let columns = COLUMNS.min(self.outputs - self.column);
+        let mut sums = [[0; COLUMNS]; ROWS];
+        for (group, out) in groups.chunks_exact(self.depth).zip(out.chunks_mut(ROWS * self.outputs)) {
+            kernel.sums(&group[self.quad..][..panel.len()], panel, &mut sums);
+            for (out, sums) in out.chunks_exact_mut(self.outputs).zip(&sums) {
+                let out = &mut out[self.column..][..columns];
+                if self.quad > 0 {
+                    out.iter_mut().zip(sums).for_each(|(out, sum)| *out = out.wrapping_add(*sum));
+                } else if let Some(out) = out.first_chunk_mut() {
+                    *out = *sums;
+                } else {
+                    out.copy_from_slice(&sums[..columns]);
+                }
+            }
+        }
+    }
+}
+
+/// Rows `[rows][depth]` in groups, `[groups][depth][ROWS]`: so they lie in the order in which they are taken. What the last group
+/// lacks is 0.
+#[inline(always)]
+fn group<const ROWS: usize>(rows: &[Quad<i16>], depth: usize, groups: &mut Vec<[Quad<i16>; ROWS]>) {
+    groups.clear();
+    groups.resize((rows.len() / depth).div_ceil(ROWS) * depth, [[0; 4]; ROWS]);
+    for (rows, group) in rows.chunks(ROWS * depth).zip(groups.chunks_exact_mut(depth)) {
+        for (index, row) in rows.chunks_exact(depth).enumerate() {
+            for (quads, quad) in group.iter_mut().zip(row) {
+                quads[index] = *quad;
+            }
+        }
+    }
+}
+
+/// Bytes as numbers of 16 bits.
+#[inline(always)]
+fn widen<'a>(bytes: &[Panel<i8>], wide: &'a mut [Panel<i16>]) -> &'a [Panel<i16>] {
+    let wide = &mut wide[..bytes.len()];
+    for (wide, bytes) in wide.iter_mut().zip(bytes) {
+        *wide = bytes.map(i16::from);
+    }
+    wide
+}
+
+/// Plain loops. For ARM the compiler makes `smlal` of them; on x86 this path is for CPUs without AVX2 only, and slow.
+#[derive(Clone, Copy)]
+struct Portable;
+
+impl Kernel for Portable {
+    #[inline(always)]
+    fn sums<const ROWS: usize>(self, group: &[[Quad<i16>; ROWS]], panel: &[Panel<i16>], sums: &mut Sums<ROWS>) {
+        *sums = [[0; COLUMNS]; ROWS];
+        for (quads, panel) in group.iter().zip(panel) {
+            for (sums, quad) in sums.iter_mut().zip(quads) {
+                let quad = quad.map(i32::from);
+                for (sum, weights) in sums.iter_mut().zip(panel.as_chunks::<4>().0) {
+                    for (factor, weight) in quad.iter().zip(weights) {
+                        *sum = sum.wrapping_add(factor * i32::from(*weight));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{__m256i, __m512i};
+
+    use super::{COLUMNS, Job, Kernel, Panel, Quad, Sums};
+
+    pulp::simd_type! {
+        pub(super) struct Vnni {
+            foundation: "avx512f",
+            words: "avx512bw",
+            short: "avx512vl",
+            dots: "avx512vnni",
+        }
+
+        pub(super) struct Avx512 {
+            foundation: "avx512f",
+            words: "avx512bw",
+            short: "avx512vl",
+        }
+
+        pub(super) struct Avx2 {
+            avx: "avx",
+            avx2: "avx2",
+        }
+    }
+
+    /// Work that is compiled for the CPU features of `$simd`, with `$rows` rows at once.
+    macro_rules! on {
+        ($name:ident, $simd:ident, $rows:literal) => {
+            pub(super) struct $name<'a>(pub(super) $simd, pub(super) Job<'a>);
+
+            impl pulp::NullaryFnOnce for $name<'_> {
+                type Output = ();
+
+                #[inline(always)]
+                fn call(self) {
+                    self.1.run::<$simd, $rows>(self.0);
+                }
+            }
+        };
+    }
+
+    // 12 x 2 sums of 16 and 6 x 2 sums of 8: with the weights and one quad, as many registers as there are.
+    on!(OnVnni, Vnni, 12);
+    on!(OnAvx512, Avx512, 12);
+    on!(OnAvx2, Avx2, 6);
+
+    /// With VNNI the compiler makes one instruction of the addition and the products.
+    macro_rules! wide {
+        ($simd:ident) => {
+            impl Kernel for $simd {
+                #[inline(always)]
+                fn sums<const ROWS: usize>(
+                    self,
+                    group: &[[Quad<i16>; ROWS]],
+                    panel: &[Panel<i16>],
+                    all: &mut Sums<ROWS>,
+                ) {
+                    const PART: usize = COLUMNS / 2;
+                    let simd = self.foundation;
+                    for part in 0..2 {
+                        // A column has two sums side by side: of the first and of the second two of each four inputs.
+                        let mut sums = [[simd._mm512_setzero_si512(); 2]; ROWS];
+                        for (quads, panel) in group.iter().zip(panel) {
+                            let weights: [__m512i; 2] = bytemuck::cast(panel.as_chunks::<{ 4 * PART }>().0[part]);
+                            for (sums, quad) in sums.iter_mut().zip(quads) {
+                                let quad = simd._mm512_set1_epi64(bytemuck::cast(*quad));
+                                for (sum, weights) in sums.iter_mut().zip(weights) {
+                                    *sum = simd._mm512_add_epi32(*sum, self.words._mm512_madd_epi16(quad, weights));
+                                }
+                            }
+                        }
+                        for (all, sums) in all.iter_mut().zip(sums) {
+                            let sums: [i32; PART] = bytemuck::cast(sums.map(|sums| {
+                                let second = simd._mm512_srli_epi64::<32>(sums);
+                                simd._mm512_cvtepi64_epi32(simd._mm512_add_epi32(sums, second))
+                            }));
+                            all[part * PART..][..PART].copy_from_slice(&sums);
+                        }
+                    }
+                }
+            }
+        };
+    }
+
+    wide!(Vnni);
+    wide!(Avx512);
+
+    impl Kernel for Avx2 {
+        #[inline(always)]
+        fn sums<const ROWS: usize>(self, group: &[[Quad<i16>; ROWS]], panel: &[Panel<i16>], all: &mut Sums<ROWS>) {
+            const PART: usize = COLUMNS / 4;
+            for part in 0..4 {
+                let mut sums = [[self.avx._mm256_setzero_si256(); 2]; ROWS];
+                for (quads, panel) in group.iter().zip(panel) {
+                    let weights: [__m256i; 2] = bytemuck::cast(panel.as_chunks::<{ 4 * PART }>().0[part]);
+                    for (sums, quad) in sums.iter_mut().zip(quads) {
+                        let quad = self.avx._mm256_set1_epi64x(bytemuck::cast(*quad));
+                        for (sum, weights) in sums.iter_mut().zip(weights) {
+                            *sum = self.avx2._mm256_add_epi32(*sum, self.avx2._mm256_madd_epi16(quad, weights));
+                        }
+                    }
+                }
+                for (all, sums) in all.iter_mut().zip(sums) {
+                    let sums: [[i32; 2]; PART] = bytemuck::cast(sums);
+                    for (sum, two) in all[part * PART..].iter_mut().zip(sums) {
+                        *sum = two[0].wrapping_add(two[1]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn naive(a: &[i16], tokens: usize, weights: &[i8], [outputs, inputs]: [usize; 2]) -> Vec<i32> {
+        let mut out = Vec::new();
+        for token in 0..tokens {
+            for output in 0..outputs {
+                let (a, weights) = (&a[token * inputs..][..inputs], &weights[output * inputs..][..inputs]);
+                let products = a.iter().zip(weights).map(|(a, weight)| i32::from(*a) * i32::from(*weight));
+                out.push(products.fold(0, i32::wrapping_add));
+            }
+        }
+        out
+    }
+
+    fn all_paths_agree(a: &[i16], tokens: usize, weights: &[i8], [outputs, inputs]: [usize; 2]) {
+        let right = naive(a, tokens, weights, [outputs, inputs]);
+        let halves: Vec<i16> = weights.iter().map(|weight| i16::from(*weight)).collect();
+        let (bytes, halves) = (pack(weights, outputs, inputs), pack(&halves, outputs, inputs));
+        for panels in [Panels::Bytes(&bytes), Panels::Halves(&halves)] {
+            let matrix = Matrix { outputs, depth: inputs / 4, panels };
+            for instructions in Instructions::available() {
+                let mut out = vec![-1; tokens * outputs];
+                multiply_with(instructions, a, matrix, &mut out);
+                assert!(out == right, "{instructions:?}: {tokens} x {outputs} x {inputs}");
+            }
+            let mut out = vec![-1; tokens * outputs];
+            multiply(a, matrix, &mut out);
+            assert!(out == right, "the best: {tokens} x {outputs} x {inputs}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_path_gives_the_naive_sums(
+            tokens in 0_usize..40,
+            shape in (0_usize..100, prop_oneof![0_usize..20, 125_usize..140]).prop_map(|(n, k)| [n, 4 * k]),
+            extreme: bool,
+            seed: u64,
+        ) {
+            let mut noise = crate::device::Noise::new(seed);
+            let mut draw = |largest: u32| {
+                let value = if extreme { 2 * largest * noise.below(2) } else { noise.below(2 * largest + 1) };
+                value as i32 - largest as i32
+            };
+            let a: Vec<i16> = (0..tokens * shape[1]).map(|_| draw(8_128) as i16).collect();
+            let weights: Vec<i8> = (0..shape[0] * shape[1]).map(|_| draw(127) as i8).collect();
+            all_paths_agree(&a, tokens, &weights, shape);
+        }
+    }
+
+    #[test]
+    fn the_shapes_of_minilm_and_the_largest_sums_are_right() {
+        let mut noise = crate::device::Noise::new(7);
+        for (tokens, shape) in [(193, [384, 384]), (50, [1_536, 384]), (205, [384, 1_536])] {
+            let a: Vec<i16> = (0..tokens * shape[1]).map(|_| noise.below(16_257) as i16 - 8_128).collect();
+            let weights: Vec<i8> = (0..shape[0] * shape[1]).map(|_| (noise.below(255) as i32 - 127) as i8).collect();
+            all_paths_agree(&a, tokens, &weights, shape);
+        }
+        // All of one sign: 2080 x 8128 x 127 is the last multiple below 2^31, more wraps alike on every path.
+        for (inputs, a) in [(2_080, 8_128), (2_080, -8_128), (5_000, 8_128), (5_000, i16::MIN)] {
+            all_paths_agree(&vec![a; 5 * inputs], 5, &vec![127; 33 * inputs], [33, inputs]);
+            all_paths_agree(&vec![a; 5 * inputs], 5, &vec![-128; 33 * inputs], [33, inputs]);
+        }
+    }
+}
