@@ -80,6 +80,19 @@ pub enum Error {
         remedy: String,
     },
 
+    /// A device computes other numbers than it must.
+    #[error("device {device}: self-test: {kernel}: {problem}")]
+    SelfTest {
+        /// The device's name.
+        device: String,
+        /// The kernel, or what is made of several of them.
+        kernel: String,
+        /// What came out wrong.
+        problem: String,
+        /// What to do about it.
+        remedy: String,
+    },
+
     /// A kernel was called in a way that its declaration does not allow: a bug in this crate.
     #[error("kernel {kernel}: {problem}")]
     Kernel {
@@ -119,6 +132,7 @@ impl Error {
             | Self::File { remedy, .. }
             | Self::Model { remedy, .. }
             | Self::Device { remedy, .. }
+            | Self::SelfTest { remedy, .. }
             | Self::Usage { remedy, .. } => (!remedy.is_empty()).then_some(remedy.as_str()),
         }
     }

@@ -823,8 +823,38 @@ fn the_doctor_finds_the_cpu_well() {
     let run = place.run(&["doctor", "--device", "cpu", "--json"]);
     assert_eq!(run.code, 0, "{}", run.err);
     let rows: Vec<Value> = run.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(rows.len(), tauscore::KERNELS.len(), "a row a kernel");
+    assert_eq!(rows.len(), tauscore::KERNELS.len() + 1, "a row a kernel, and one for the known answers");
     assert!(rows.iter().all(|row| row["kept"] == true && row["samples"].as_u64().unwrap() > 0), "{}", run.out);
+    // Nothing is fetched for the encoder's vectors, and that they were left out is said.
+    assert!(!place.path("home").exists(), "looking creates nothing");
+    let said: Vec<Value> = run.err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let warnings: Vec<&str> = said.iter().filter_map(|said| said["message"].as_str()).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("recorded vectors were left out: "), "{}", run.err);
+    assert!(warnings[0].contains("tauscore models fetch"), "{}", run.err);
+}
+
+#[test]
+fn the_doctor_embeds_every_recorded_vector_where_the_model_is() {
+    let Some(folder) = common::model() else { return };
+    let place = Place::new();
+    let store = place.path("home/models/all-MiniLM-L6-v2");
+    fs::create_dir_all(store.join("1_Pooling")).unwrap();
+    for name in names(&folder) {
+        if folder.join(&name).is_file() {
+            fs::copy(folder.join(&name), store.join(&name)).unwrap();
+        }
+    }
+    fs::copy(folder.join("1_Pooling/config.json"), store.join("1_Pooling/config.json")).unwrap();
+    let run = place.run(&["doctor", "--device", "cpu"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let row = run.out.lines().find(|line| line.contains("encoder, exact")).unwrap_or_else(|| panic!("{}", run.out));
+    let cells: Vec<&str> = row.split_whitespace().rev().take(2).collect();
+    assert_eq!(cells, ["kept", "40"], "{row}");
+    assert!(run.err.contains("embedding 40 recorded vectors: CPU"), "{}", run.err);
+    // Another integer model in its place is not held to the recordings, and is no wrong device either.
+    fs::copy(PathBuf::from(model()).join("config.json"), store.join("config.json")).unwrap();
+    let run = place.run(&["doctor", "--device", "cpu"]);
+    assert!(run.code == 0 && run.err.contains("recorded vectors were left out: "), "{}", run.err);
 }
 
 #[test]

@@ -12,13 +12,14 @@ fn largest_of(x: vec4<i32>) -> u32 {
     return max(max(magnitude(x.x), magnitude(x.y)), max(magnitude(x.z), magnitude(x.w)));
 }
 
-// x / 2^shift, halves rounded up.
+// x / 2^shift, halves rounded up. Half a unit is not added to x, which would leave i32 where x is near its end.
 fn round_shift(x: i32, shift: u32) -> i32 {
-    return (x + i32((1u << shift) >> 1u)) >> shift;
+    return (x >> shift) + min(x & i32((1u << shift) >> 1u), 1);
 }
 
 fn round_shift4(x: vec4<i32>, shift: u32) -> vec4<i32> {
-    return (x + vec4<i32>(i32((1u << shift) >> 1u))) >> vec4<u32>(shift);
+    let half = vec4<i32>(i32((1u << shift) >> 1u));
+    return (x >> vec4<u32>(shift)) + min(x & half, vec4<i32>(1));
 }
 
 // a m / 2^shift, halves rounded up, for shifts from 1 to 63, by halves of 16 bits.

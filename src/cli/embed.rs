@@ -60,9 +60,9 @@ pub(super) fn run(args: &EmbedArgs, console: &Console, out: &mut dyn Write) -> O
     let mut config = Config::default();
     args.model.apply(&mut config);
     let source = Texts::open(Source::path(&args.texts), Options { skip_bad: args.skip_bad })?;
-    let device = args.device.open(console)?;
     match args.precision {
         Arithmetic::F32 => {
+            let device = args.device.open(console)?;
             let embedder = args.model.load(&config, &device, console)?;
             let embed = |texts: &[&str]| {
                 let (lists, embeddings) = embedder.embed(texts)?;
@@ -71,7 +71,8 @@ pub(super) fn run(args: &EmbedArgs, console: &Console, out: &mut dyn Write) -> O
             lines(source, embedder.chunk(), embedder.encoder().width(), embed, console, out)
         }
         Arithmetic::Exact => {
-            let embedder = args.model.load_exact(&config, &device, console)?;
+            let load = |device: &_| args.model.load_exact(&config, device, console);
+            let (_, embedder) = args.device.load(console, load)?;
             let embed = |texts: &[&str]| embedder.embed(texts);
             lines(source, embedder.chunk(), embedder.encoder().width(), embed, console, out)
         }

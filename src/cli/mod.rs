@@ -170,6 +170,29 @@ impl DeviceArgs {
         }
         Ok(device)
     }
+
+    /// Opens the device and loads onto it what tests it first. Where it fails that test and was chosen by `auto`, the CPU takes its
+    /// place, with a warning.
+    fn load<T>(&self, console: &Console, load: impl Fn(&Device) -> Result<T>) -> Result<(Device, T)> {
+        self.load_onto(self.open(console)?, console, load)
+    }
+
+    fn load_onto<T>(
+        &self,
+        device: Device,
+        console: &Console,
+        load: impl Fn(&Device) -> Result<T>,
+    ) -> Result<(Device, T)> {
+        match load(&device) {
+            Err(error @ Error::SelfTest { .. }) if self.device == Choice::Auto && !device.is_cpu() => {
+                let device = Device::cpu();
+                console.warn(&format!("{error}; going on with the {}", device.name()));
+                let loaded = load(&device)?;
+                Ok((device, loaded))
+            }
+            loaded => Ok((device, loaded?)),
+        }
+    }
 }
 
 impl ModelArgs {
@@ -218,4 +241,47 @@ fn write_json(out: &mut dyn Write, value: &impl serde::Serialize) -> Result<()> 
 /// Writes text.
 fn write_text(out: &mut dyn Write, text: &str) -> Result<()> {
     out.write_all(text.as_bytes()).map_err(output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::adapters;
+    use crate::stages::encode::self_test::{known_answers, run_with};
+
+    fn arguments(device: &str) -> (DeviceArgs, Console) {
+        let global = Global { json: false, quiet: true, verbose: 0, threads: None };
+        (DeviceArgs { device: device.parse().expect("any text is a choice") }, Console::new(&global))
+    }
+
+    /// Loads nothing, and holds adapters to a wrong answer.
+    fn load(device: &Device) -> Result<&'static str> {
+        let mut answers = known_answers()?;
+        if !device.is_cpu() {
+            answers[0].written = "0000000000000000".into();
+        }
+        run_with(device, &answers[..1]).map(|()| "loaded")
+    }
+
+    #[test]
+    fn auto_leaves_a_device_that_fails_its_test_and_a_named_one_ends_the_command() {
+        for device in adapters().into_iter().filter_map(|adapter| adapter.open().ok()) {
+            let (auto, console) = arguments("auto");
+            let (taken, loaded) = auto.load_onto(device.clone(), &console, load).expect("the CPU takes its place");
+            assert!(taken.is_cpu() && loaded == "loaded", "{} was kept", device.name());
+            for choice in ["gpu", "llvmpipe"] {
+                let (named, console) = arguments(choice);
+                let error = named.load_onto(device.clone(), &console, load).expect_err("it is wrong");
+                let text = error.to_string();
+                assert!(text.contains(&device.name()) && text.contains("nn/exact/embed"), "{choice}: {text}");
+                assert!(error.remedy().is_some_and(|remedy| remedy.contains("--device cpu")), "{choice}: {error:?}");
+            }
+        }
+        let (auto, console) = arguments("auto");
+        let (taken, _) = auto.load_onto(Device::cpu(), &console, load).expect("nothing is wrong with the CPU");
+        assert!(taken.is_cpu(), "the CPU stays");
+        let broken = |_: &Device| -> Result<()> { Err(output(std::io::Error::other("full"))) };
+        let error = auto.load_onto(Device::cpu(), &console, broken).expect_err("an error of another kind");
+        assert!(matches!(error, Error::Io { .. }), "{error}");
+    }
 }

@@ -50,6 +50,16 @@ impl Prepared {
     }
 }
 
+/// What `kernel` makes of `sample` on `device`: the bits of each written binding, with its index.
+///
+/// # Errors
+/// [`Error::Device`](crate::Error::Device) if the device fails.
+pub fn run(device: &Device, kernel: &'static Kernel, sample: Sample) -> Result<Vec<(usize, Vec<u32>)>> {
+    let prepared = Prepared::new(device, kernel, sample)?;
+    prepared.dispatch()?;
+    prepared.written()
+}
+
 /// What came of one sample.
 #[derive(Clone, Debug)]
 pub struct Verdict {
@@ -72,14 +82,12 @@ pub struct Verdict {
 pub fn check(device: &Device, kernel: &'static Kernel, sample: Sample) -> Result<Verdict> {
     let about = sample.about;
     let floats: Vec<bool> = sample.bindings.iter().map(|data| matches!(data, Data::F32(_))).collect();
-    let twin = Prepared::new(&Device::cpu(), kernel, sample.clone())?;
-    twin.dispatch()?;
-    let shader = Prepared::new(device, kernel, sample)?;
-    shader.dispatch()?;
+    let twin = run(&Device::cpu(), kernel, sample.clone())?;
+    let shader = run(device, kernel, sample)?;
 
     let mut verdict = Verdict { kernel: kernel.name, about, worst: 0.0, broken: None };
     let mut something = false;
-    for ((index, right), (_, found)) in twin.written()?.into_iter().zip(shader.written()?) {
+    for ((index, right), (_, found)) in twin.into_iter().zip(shader) {
         for (element, (right, found)) in right.into_iter().zip(found).enumerate() {
             something |= right != 0;
             let share = share_of_promise(kernel.parity, floats[index], right, found);

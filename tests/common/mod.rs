@@ -7,8 +7,8 @@ pub mod subnets;
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-use tauscore::device::{Adapter, Device, Variant, adapters};
+use serde_json::{Value, json};
+use tauscore::device::{Adapter, Device, Noise, Variant, adapters};
 use tauscore::models::{DEFAULT_MODEL, Store};
 use tauscore::stages::yuma::Epoch;
 
@@ -79,6 +79,63 @@ pub fn shared(path: &str) -> Option<Value> {
 /// A JSON file of this package.
 pub fn json(path: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(package().join(path)).unwrap()).unwrap()
+}
+
+/// The sizes of a checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    pub vocabulary: usize,
+    pub positions: usize,
+    pub hidden: usize,
+    pub heads: usize,
+    pub inner: usize,
+    pub layers: usize,
+}
+
+impl Sizes {
+    /// Writes a checkpoint of random weights into `folder`: config.json and model.safetensors, in f32. It means nothing.
+    pub fn checkpoint(self, folder: &Path, seed: u64) {
+        let Self { vocabulary, positions, hidden, heads, inner, layers } = self;
+        let config = json!({"model_type": "bert", "vocab_size": vocabulary, "hidden_size": hidden,
+            "num_hidden_layers": layers, "num_attention_heads": heads, "intermediate_size": inner,
+            "max_position_embeddings": positions, "type_vocab_size": 2, "layer_norm_eps": 1e-12, "hidden_act": "gelu"});
+        std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+
+        let (mut header, mut data, mut noise) = (json!({}), Vec::new(), Noise::new(seed));
+        // Numbers around `middle`, at most `spread` away.
+        let mut put = |name: String, shape: &[usize], middle: f32, spread: f32| {
+            let begin = data.len();
+            let count = shape.iter().product();
+            data.extend(noise.floats(count, spread).into_iter().flat_map(|number| (middle + number).to_le_bytes()));
+            header[name] = json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, data.len()]});
+        };
+        for (name, rows) in [("word", vocabulary), ("position", positions), ("token_type", 2)] {
+            put(format!("embeddings.{name}_embeddings.weight"), &[rows, hidden], 0.0, 0.1);
+        }
+        let mut norms = vec!["embeddings.LayerNorm".to_owned()];
+        for layer in 0..layers {
+            let at = |name: &str| format!("encoder.layer.{layer}.{name}");
+            norms.extend([at("attention.output.LayerNorm"), at("output.LayerNorm")]);
+            for (name, outputs, inputs) in [
+                ("attention.self.query", hidden, hidden),
+                ("attention.self.key", hidden, hidden),
+                ("attention.self.value", hidden, hidden),
+                ("attention.output.dense", hidden, hidden),
+                ("intermediate.dense", inner, hidden),
+                ("output.dense", hidden, inner),
+            ] {
+                put(at(name) + ".weight", &[outputs, inputs], 0.0, (inputs as f32).sqrt().recip());
+                put(at(name) + ".bias", &[outputs], 0.0, 0.1);
+            }
+        }
+        for norm in norms {
+            put(norm.clone() + ".weight", &[hidden], 1.0, 0.2);
+            put(norm + ".bias", &[hidden], 0.0, 0.1);
+        }
+        let header = header.to_string();
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat();
+        std::fs::write(folder.join("model.safetensors"), bytes).unwrap();
+    }
 }
 
 /// The numbers in a JSON array.

@@ -17,10 +17,12 @@ pub fn bit_length(x: u32) -> u32 {
     32 - x.leading_zeros()
 }
 
-/// `x / 2^shift`, halves rounded up, for `shift` from 0 to 31 and `x + 2^(shift - 1)` within i32.
+/// `x / 2^shift`, halves rounded up, for `shift` from 0 to 31.
 #[inline(always)]
 pub fn round_shift(x: i32, shift: u32) -> i32 {
-    if shift == 0 { x } else { x.wrapping_add(1 << (shift - 1)) >> shift }
+    // Half a unit is not added to x, which would leave i32 where x is near its end: a unit row comes there.
+    let half = (1_u32 << shift) >> 1;
+    (x >> shift) + i32::from(x as u32 & half != 0)
 }
 
 /// `a * m / 2^shift`, halves rounded up, for `shift` from 1 to 63: the low 32 bits of the exact result.
@@ -101,6 +103,7 @@ pub fn mean(sum: i32, count: i32) -> i32 {
 /// One number of a norm: `scaled` (by [`Scaling`]) times the reciprocal length, times `gain`, plus `bias`.
 #[inline(always)]
 pub fn gained(scaled: i32, reciprocal: Reciprocal, gain: i32, bias: i32) -> i32 {
+    // |scaled * factor| <= 32,767 * 65,535 < 2^31, with either sign.
     let unit = scaled * reciprocal.factor;
     let unit = if gain < 0 { -unit } else { unit };
     multiply_shift(unit, gain.unsigned_abs(), (32 + reciprocal.exponent) as u32).wrapping_add(bias)
@@ -109,7 +112,7 @@ pub fn gained(scaled: i32, reciprocal: Reciprocal, gain: i32, bias: i32) -> i32 
 /// One number of a unit row, Q15.
 #[inline(always)]
 pub fn unit(scaled: i32, reciprocal: Reciprocal) -> i16 {
-    // 2^15 comes only from a row with a single number other than zero; i16 ends below it.
+    // The product is as in `gained`. 2^15 comes only from a row with a single number other than zero; i16 ends below it.
     round_shift(scaled * reciprocal.factor, (16 + reciprocal.exponent) as u32).clamp(-32_768, 32_767) as i16
 }
 
@@ -236,6 +239,12 @@ mod tests {
         for (x, shift, right) in [(3, 1, 2), (-3, 1, -1), (-1, 1, 0), (5, 2, 1), (6, 2, 2), (-6, 2, -1), (-7, 0, -7)] {
             assert_eq!(round_shift(x, shift), right, "{x} >> {shift}");
         }
+        for x in [i32::MIN, i32::MIN + 1, -1, 0, 1, i32::MAX - 1, i32::MAX, 2_147_385_345, -2_147_385_345] {
+            for shift in 0..32 {
+                let right = (i64::from(x) + (1_i64 << shift >> 1)) >> shift;
+                assert_eq!(i64::from(round_shift(x, shift)), right, "{x} >> {shift}, at the ends of 32 bits");
+            }
+        }
     }
 
     #[test]
@@ -277,6 +286,34 @@ mod tests {
         let zeros = Reciprocal::new(0);
         assert_eq!((Scaling::new(0).apply(0), zeros.factor, zeros.exponent), (0, 0, 0), "a row of zeros stays one");
         assert_eq!(gained(0, zeros, -5, 9), 9, "and gives the bias");
+    }
+
+    /// 4^k numbers as large as can be, and one more that lifts the sum of squares to 2^(30 + 2k): then the reciprocal is the largest
+    /// too, and from k = 2 on half a unit more leaves 32 bits.
+    #[test]
+    fn a_unit_row_stays_right_at_the_end_of_32_bits() {
+        for power in 0..5 {
+            let count = 1_u32 << (2 * power);
+            let rest = i32::from(u16::try_from((65_535 * count).isqrt() + 1).expect("a small one"));
+            for sign in [1, -1] {
+                let row = [vec![sign * 32_767; count as usize], vec![rest]].concat();
+                let scaling = Scaling::new(largest(&row));
+                let scaled: Vec<i32> = row.iter().map(|x| scaling.apply(*x)).collect();
+                assert_eq!(scaled, row, "2^15 - 1 is scaled by 1");
+                let reciprocal = Reciprocal::new(scaled.iter().map(|c| (c * c) as u64).sum());
+                assert_eq!(reciprocal, Reciprocal { factor: 65_535, exponent: power }, "the largest, {count} numbers");
+                let shift = 16 + power;
+                for c in scaled {
+                    let right = (i64::from(c) * 65_535 + (1 << (shift - 1))) >> shift;
+                    assert_eq!(i64::from(unit(c, reciprocal)), right.min(32_767), "{c} of {count} numbers");
+                    assert_eq!(
+                        gained(c, reciprocal, -3, 7),
+                        gained(-c, reciprocal, 3, 7),
+                        "{c}, either sign of the gain"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

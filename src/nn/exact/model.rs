@@ -25,6 +25,9 @@ use crate::{Error, Result};
 /// The integer model's name beside the checkpoint that it was made from.
 pub const FILE: &str = "model.xq1";
 
+/// The digest of all-MiniLM-L6-v2's integer model.
+pub const MINILM_DIGEST: &str = "8834ceaa3b0b3f723ffed6fb37cf2743fd1086a2cff75cd8a022c0d94315f365";
+
 /// Fraction bits of the word and position tables, at most.
 pub const TABLE_BITS: u32 = 14;
 
@@ -144,7 +147,7 @@ impl Sizes {
 
     /// The field that does not fit the arithmetic, and why.
     ///
-    /// The mean of a norm adds `hidden * 2^22` in 32 bits, a softmax adds up to 2^16 for each position, and the others are
+    /// A workgroup holds a hidden row below 1,024 numbers, a softmax adds up to 2^16 for each position, and the others are
     /// far above every published model and far below what overflows.
     pub(super) fn check(self) -> Result<(), (&'static str, String)> {
         let limits = [(1, 1 << 24), (2, 65_535), (1, 1_023), (1, 1_023), (1, 1 << 18), (1, 1 << 10)];

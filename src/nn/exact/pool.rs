@@ -72,8 +72,18 @@ fn samples() -> Vec<Sample> {
             bytes: 4 * size as u64,
         }
     };
+    // Of 20 numbers 16 are the largest, and the squares add up to just above 2^34: the largest product that there is.
+    let edge = |sign: i32| {
+        let row: Vec<i32> = (0..20).map(|at| if at % 5 < 4 { sign * 32_767 } else { 512 }).collect();
+        Sample {
+            bindings: vec![data(&row), Data::U32(vec![0, 1]), Data::U32(vec![7; 10])],
+            ..sample("", vec![1], 5, 1)
+        }
+    };
     vec![
         sample("one token of four numbers", vec![1], 1, 9),
+        Sample { about: "products at the end of 32 bits", ..edge(1) },
+        Sample { about: "products at the other end of 32 bits", ..edge(-1) },
         sample("lengths from 1 to 512 at the numbers' bound", vec![1, 2, 512, 7], 33, 21),
         sample("the widest row, single bits", vec![3, 1], 256, 1),
         sample("beyond 65,535 workgroups", vec![1; 66_000], 1, 16),

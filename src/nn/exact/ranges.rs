@@ -206,11 +206,9 @@ impl Proof {
                 u128::from(bias.unsigned_abs()) + reach(length) + width.div_ceil(2)
             },
         );
-        // The mean is floor((sum + width / 2) / width), whose numerator is made positive by width * 2^22.
-        let offset = (width as u64) << 22;
-        let limit = offset.min((1_u64 << 32).saturating_sub(offset + 1)).min(WORD);
+        // The numerator of the mean, floor((sum + width / 2) / width).
         let sum = made + kept + width / 2;
-        self.note("sum of a residual", place, sum, limit, 15)?;
+        self.note("sum of a residual", place, sum, WORD, 15)?;
         self.note("distance from the mean", place, largest + sum / width + 1, HEADROOM, 15)
     }
 }

@@ -7,12 +7,13 @@ use std::sync::{Mutex, PoisonError};
 use bytemuck::bytes_of;
 
 use super::batches::{self, Batches};
-use super::token_limit;
+use super::{self_test, token_limit};
 use crate::device::{Binding, Buffer, Call, Device, Download};
 use crate::nn::TokenBatch;
 use crate::nn::attention::tiles;
 use crate::nn::exact::arithmetic::GELU_ENTRIES;
 use crate::nn::exact::linear::Column;
+use crate::nn::exact::model::MINILM_DIGEST;
 use crate::nn::exact::row::{WIDEST, pack_halves, pack_norm, unpack_halves};
 use crate::nn::exact::{IntegerLinear, IntegerModel, IntegerNorm, attention, embed, linear, norm, pool, quantise};
 use crate::{Error, Result};
@@ -82,17 +83,24 @@ type Seen<'a> = Option<&'a mut Vec<Vec<i32>>>;
 
 impl ExactEncoder {
     /// Loads the encoder in `folder` onto `device`, converting it first where that has not been done ([`IntegerModel::of_folder`]).
-    /// `max_tokens` overrides the model's own limit; 512 is the most.
+    /// `max_tokens` overrides the model's own limit; 512 is the most. The device has to pass the [`self_test`] before, and
+    /// with all-MiniLM-L6-v2 to embed a few recorded sequences.
     ///
     /// # Errors
-    /// [`Error::File`] or [`Error::Tensor`] naming the file and what does not fit; as [`ExactEncoder::new`].
+    /// [`Error::SelfTest`] if the device computes other numbers than it must; [`Error::File`] or [`Error::Tensor`] naming the
+    /// file and what does not fit; as [`ExactEncoder::new`].
     pub fn load(device: &Device, folder: &Path, max_tokens: Option<usize>) -> Result<Self> {
-        let encoder = Self::new(device, &IntegerModel::of_folder(folder)?)?;
+        self_test::run(device)?;
+        let model = IntegerModel::of_folder(folder)?;
+        let encoder = Self::new(device, &model)?;
+        if model.digest() == MINILM_DIGEST {
+            self_test::embed(&encoder)?;
+        }
         let limit = token_limit(folder, max_tokens)?;
         Ok(Self { max_tokens: limit.min(encoder.max_tokens), ..encoder })
     }
 
-    /// Brings `model` onto `device`.
+    /// Brings `model` onto `device`, which is believed to compute what it must: [`self_test::run`] finds out.
     ///
     /// # Errors
     /// [`Error::Usage`] if the model's parts do not fit together or are beyond what the kernels take;

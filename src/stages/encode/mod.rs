@@ -4,6 +4,7 @@
 
 mod batches;
 mod exact;
+pub mod self_test;
 
 pub use exact::ExactEncoder;
 
