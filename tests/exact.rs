@@ -13,7 +13,7 @@ use common::{Sizes, devices};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tauscore::KERNELS;
-use tauscore::device::{Device, Kernel, Noise, Sample, Variant};
+use tauscore::device::{Data, Device, Kernel, Noise, Sample, Variant};
 use tauscore::nn::exact::{IntegerLayer, IntegerLinear, IntegerModel, IntegerNorm};
 use tauscore::stages::encode::ExactEncoder;
 use tauscore::stages::encode::self_test::{self, Differences, KnownAnswer, Recorded};
@@ -334,7 +334,7 @@ const ANSWERED: [&str; 6] =
 /// The samples of [`ANSWERED`] that are small enough to be run at every start, with their kernels.
 fn answered() -> Vec<(&'static Kernel, Sample)> {
     let small = |kernel: &Kernel, sample: &Sample| {
-        let bytes: usize = sample.bindings.iter().map(|data| data.bytes().len()).sum();
+        let bytes: usize = sample.bindings.iter().map(Data::size).sum();
         // Other constants than the shader has of itself are another pipeline to compile: `doctor` runs those.
         let own = kernel.specialised(Variant::Core, &sample.constants) == kernel.wgsl.core;
         own && bytes <= 600_000 && sample.operations <= 8_000_000

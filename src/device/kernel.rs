@@ -1,5 +1,7 @@
 //! What a kernel is: one declaration that both executors, the tests, the benches and `doctor` walk.
 
+use std::borrow::Cow;
+
 use bytemuck::Pod;
 
 /// Whether a kernel only reads a binding or also writes it.
@@ -164,14 +166,26 @@ pub enum Data {
     F32(Vec<f32>),
     /// Unsigned integers.
     U32(Vec<u32>),
+    /// So many unsigned integers, the given ones over and over: a large binding that costs nothing before it is used.
+    Cycled(Vec<u32>, usize),
 }
 
 impl Data {
-    /// The bytes as the device holds them.
-    pub fn bytes(&self) -> &[u8] {
+    /// The words as the device holds them.
+    pub fn words(&self) -> Cow<'_, [u32]> {
         match self {
-            Self::F32(values) => bytemuck::cast_slice(values),
-            Self::U32(values) => bytemuck::cast_slice(values),
+            Self::F32(values) => Cow::Borrowed(bytemuck::cast_slice(values)),
+            Self::U32(values) => Cow::Borrowed(values),
+            Self::Cycled(values, len) => values.iter().copied().cycle().take(*len).collect(),
+        }
+    }
+
+    /// How many bytes that is.
+    pub fn size(&self) -> usize {
+        4 * match self {
+            Self::F32(values) => values.len(),
+            Self::U32(values) => values.len(),
+            Self::Cycled(_, len) => *len,
         }
     }
 }

@@ -18,11 +18,7 @@ impl Prepared {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) if the device has no room.
     pub fn new(device: &Device, kernel: &'static Kernel, sample: Sample) -> Result<Self> {
-        let buffers = sample
-            .bindings
-            .iter()
-            .map(|data| device.upload::<u32>(bytemuck::cast_slice(data.bytes())))
-            .collect::<Result<_>>()?;
+        let buffers = sample.bindings.iter().map(|data| device.upload::<u32>(&data.words())).collect::<Result<_>>()?;
         Ok(Self { device: device.clone(), kernel, sample, buffers })
     }
 
