@@ -7,10 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use bytemuck::bytes_of;
 
 use super::batches::{self, Batches};
-use super::token_limit;
 use crate::device::{Binding, Buffer, Call, Device, Download};
 use crate::nn::TokenBatch;
 use crate::nn::attention::tiles;
+use crate::nn::config::ModelConfig;
 use crate::nn::exact::arithmetic::GELU_ENTRIES;
 use crate::nn::exact::linear::Column;
 use crate::nn::exact::row::{WIDEST, pack_bytes, pack_halves, pack_norm, unpack_halves};
@@ -88,7 +88,7 @@ impl ExactEncoder {
     /// [`Error::File`] or [`Error::Tensor`] naming the file and what does not fit; as [`ExactEncoder::new`].
     pub fn load(device: &Device, folder: &Path, max_tokens: Option<usize>) -> Result<Self> {
         let encoder = Self::new(device, &IntegerModel::of_folder(folder)?)?;
-        let limit = token_limit(folder, max_tokens)?;
+        let limit = ModelConfig::read(folder)?.max_tokens(max_tokens)?;
         Ok(Self { max_tokens: limit.min(encoder.max_tokens), ..encoder })
     }
 
