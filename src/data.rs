@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use self::builder::{Builder, Names};
 use self::lines::{Lines, Step};
-use self::row::{Key, Raw};
+use self::row::{Fault, Key, Raw};
 use crate::{Error, Result};
 
 /// The longest line that is read, in bytes. A longer one is a bad row, so that a file without line ends cannot fill
@@ -406,4 +406,51 @@ pub fn read_texts(source: Source, options: Options) -> Result<(Vec<Text>, Vec<Er
         all.push(text);
     }
     Ok((all, texts.skipped))
+}
+
+/// Two texts and how alike people find them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pair {
+    /// One text. It may be empty.
+    pub a: String,
+    /// The other.
+    pub b: String,
+    /// The more alike, the larger; finite, on any scale.
+    pub score: f64,
+}
+
+impl Pair {
+    fn parse(bytes: &[u8]) -> Result<Self, Fault> {
+        let mut raw = Raw::parse(bytes)?;
+        let [a, b] = [raw.required_text(Key::A)?, raw.required_text(Key::B)?];
+        Ok(Self { a, b, score: raw.required_number(Key::Score)? })
+    }
+}
+
+/// Reads `{"a": ..., "b": ..., "score": ...}` a line, plain or gzip as for [`Round::read`]. Not all scores are the same: there is an
+/// order to be found.
+///
+/// # Errors
+/// [`Error::Row`] for the first bad row and for a broken gzip stream, [`Error::Io`] where the source cannot be read,
+/// [`Error::File`] if no two scores differ.
+pub fn read_pairs(source: Source) -> Result<Vec<Pair>> {
+    let mut lines = Lines::open(source)?;
+    let mut pairs = Vec::new();
+    loop {
+        let outcome = match lines.next()? {
+            Step::End => break,
+            Step::Fault(_, fault) => Err(fault),
+            Step::Line(_, bytes) => Pair::parse(bytes),
+        };
+        pairs.push(outcome.map_err(|fault| fault.at(&lines.name, lines.line))?);
+    }
+    if pairs.windows(2).all(|pair| pair[0].score == pair[1].score) {
+        return Err(Error::File {
+            file: lines.name,
+            field: "score".to_owned(),
+            problem: format!("{} pairs, and no two of them with different scores", pairs.len()),
+            remedy: "give pairs that people find differently alike".to_owned(),
+        });
+    }
+    Ok(pairs)
 }

@@ -73,6 +73,18 @@ impl Place {
         }
     }
 
+    /// A copy of the tiny model as `model`, where the integer form may be written beside it.
+    fn copy_model(&self) {
+        let model = PathBuf::from(model());
+        fs::create_dir_all(self.path("model/1_Pooling")).unwrap();
+        for name in names(&model) {
+            if model.join(&name).is_file() {
+                fs::copy(model.join(&name), self.path("model").join(&name)).unwrap();
+            }
+        }
+        fs::copy(model.join("1_Pooling/config.json"), self.path("model/1_Pooling/config.json")).unwrap();
+    }
+
     /// `score` with the tiny model on the CPU.
     fn score(&self, args: &[&str]) -> Run {
         let model = model();
@@ -376,6 +388,8 @@ fn mistakes_on_the_command_line_are_told_with_a_remedy() {
         &["embed", "round.jsonl", "--model", &model, "--device", "cpu", "-q"],
         &["embed", "round.jsonl", "--model", &model, "--device", "cpu", "-q", "--max-tokens", "1"],
         &["embed", "round.jsonl", "--model", &model, "--device", "cpu", "-q", "--max-tokens", "99999999999"],
+        &["eval", "--sts", "missing.jsonl"],
+        &["eval", "--sts", "round.jsonl"],
         &["epoch", "missing.json"],
         &["epoch", "state.json"],
         &["epoch", "round.jsonl"],
@@ -420,6 +434,8 @@ fn usage_errors_are_claps_and_end_in_two() {
         &["--threads", "0", "config"],
         &["config", "-q", "-v"],
         &["nonsense"],
+        &["eval"],
+        &["eval", "--sts", "round.jsonl", "--precision", "f8"],
         &["embed", "round.jsonl", "--precision", "f8"],
         &["embed", "round.jsonl", "--max-tokens", "-1"],
     ] {
@@ -442,6 +458,7 @@ fn every_command_explains_itself() {
         "demo",
         "epoch",
         "emission",
+        "eval",
         "devices",
         "doctor",
         "bench",
@@ -746,14 +763,7 @@ fn embed_gives_a_line_a_text() {
 fn embed_in_integers_converts_the_model_once_and_gives_the_same_on_and_on() {
     let place = Place::new();
     place.write("texts.jsonl", lines(&["the answer is seven", "ünïcödé", ""].map(|text| json!({"text": text}))));
-    let model = PathBuf::from(model());
-    fs::create_dir_all(place.path("model/1_Pooling")).unwrap();
-    for name in names(&model) {
-        if model.join(&name).is_file() {
-            fs::copy(model.join(&name), place.path("model").join(&name)).unwrap();
-        }
-    }
-    fs::copy(model.join("1_Pooling/config.json"), place.path("model/1_Pooling/config.json")).unwrap();
+    place.copy_model();
     let embed = |precision: &str| {
         let run = place.run(&["embed", "texts.jsonl", "--model", "model", "--device", "cpu", "--precision", precision]);
         assert_eq!(run.code, 0, "{}", run.err);
@@ -778,6 +788,65 @@ fn embed_in_integers_converts_the_model_once_and_gives_the_same_on_and_on() {
     fs::write(place.path("model/model.xq1"), [0; 100]).unwrap();
     let run = place.run(&["embed", "texts.jsonl", "--model", "model", "--device", "cpu", "--precision", "exact"]);
     assert!(run.code == 2 && run.err.contains("model.xq1"), "{}", run.err);
+}
+
+/// The first 240 answers of the four real models with what they should be: the correct ones should be the more alike.
+fn answers() -> String {
+    let read = |name: &str| -> Vec<Value> {
+        let text = fs::read_to_string(package().join("datasets/gsm8k").join(name)).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let by_prompt = |rows: Vec<Value>| -> BTreeMap<String, Value> {
+        rows.into_iter().map(|row| (row["prompt_id"].as_str().unwrap().to_owned(), row)).collect()
+    };
+    let (references, truth) = (by_prompt(read("references.jsonl")), by_prompt(read("truth.jsonl")));
+    let pairs = read("round.jsonl").into_iter().filter_map(|row| {
+        let prompt = row["prompt_id"].as_str().unwrap();
+        let correct = truth[prompt]["correct"].get(row["miner"].as_str().unwrap())?.as_bool().unwrap();
+        Some(json!({"a": row["response"], "b": references[prompt]["reference"], "score": u8::from(correct)}))
+    });
+    lines(&pairs.take(240).collect::<Vec<_>>())
+}
+
+/// Expected values are those of `scipy.stats.spearmanr` 1.17.1 over cosines from PyTorch in f64 and, for integers, over the dot
+/// products of what `embed` prints.
+#[test]
+fn eval_finds_the_rank_correlation_that_others_find() {
+    let place = Place::new();
+    place.copy_model();
+    place.write("answers.jsonl", answers());
+    // The model's weights are random. Another driver's rounding may swap two neighbours of 240; the two precisions differ by more.
+    for (precision, expected, tolerance) in [("exact", 0.1433645785152756, 1e-12), ("f32", 0.14210367632956517, 3e-4)] {
+        let run =
+            place.run(&["eval", "--sts", "answers.jsonl", "--model", "model", "--precision", precision, "--json"]);
+        assert_eq!(run.code, 0, "{}", run.err);
+        let report: Value = serde_json::from_str(&run.out).unwrap();
+        assert_eq!(keys(&report), ["device", "model", "precision", "sts"], "the report's fields");
+        let sts = &report["sts"];
+        assert_eq!(keys(sts), ["pairs", "seconds", "spearman", "tokens", "truncated"], "the measure's fields");
+        let found = sts["spearman"].as_f64().unwrap();
+        assert!((found - expected).abs() <= tolerance, "{precision}: {found} where {expected} is right");
+        let counts = ["pairs", "tokens", "truncated"].map(|key| sts[key].as_u64().unwrap());
+        assert_eq!(counts, [240, 480 * 48, 480], "every text is longer than 48 tokens and is cut");
+        assert!(run.err.contains("480 texts were longer"), "and that is told: {}", run.err);
+    }
+    // Everything is cut to [CLS] and [SEP]: one similarity for all.
+    let args = ["eval", "--sts", "answers.jsonl", "--model", "model", "--max-tokens", "2"];
+    assert!(place.run(&args).out.contains("undefined"), "in words");
+    let report: Value = serde_json::from_str(&place.run(&[&args[..], &["--json"]].concat()).out).unwrap();
+    assert_eq!(report["sts"]["spearman"], Value::Null, "without an order there is no number");
+
+    let Some(model) = common::model() else { return };
+    let pairs = package().join("datasets/examples/pairs.jsonl").display().to_string();
+    for precision in ["exact", "f32"] {
+        let model = model.display().to_string();
+        let run = place.run(&["eval", "--sts", &pairs, "--model", &model, "--precision", precision, "--device", "cpu"]);
+        assert_eq!(
+            (run.code, run.out.as_str()),
+            (0, "sts: 24 pairs, Spearman's rank correlation 0.7123\n"),
+            "{precision}"
+        );
+    }
 }
 
 #[test]

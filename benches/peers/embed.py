@@ -8,15 +8,16 @@ turn is timed from texts to normalised embeddings, tokenising included.
 
     sentence-transformers   torch f32, `encode(batch_size=32)`, which sorts by length itself
     onnxruntime             f32, BERT's fused operators, batches of 32 sorted by tokens
-    tauscore                `tauscore embed FILE --device cpu --precision f32 --json`: `seconds` of its last
-                            {"event":"done","texts","tokens","seconds"} line on stderr, which leaves loading
+    tauscore f32, exact     `tauscore embed FILE --device cpu --precision f32 --json`, or exact: `seconds` of its
+                            last {"event":"done","texts","tokens","seconds"} line on stderr, which leaves loading
                             out; the wall time of the whole command is reported beside it
 
-Before anything is timed the answers are compared: a peer that computes something else stops the run.
+Before anything is timed the answers are compared: an engine that computes something else stops the run.
 """
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -31,7 +32,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 PEERS = ["sentence-transformers", "onnxruntime"]
+PRECISIONS = ["f32", "exact"]
+EXACT = "tauscore exact"
 TOLERANCE = 1e-5  # between two f32 implementations; between them and f64 it is about 2e-7
+LEAST_COSINE = 0.99  # of embeddings in integers to those in f32; of 10,436 texts the least was 0.9965
+UNIT = 32768  # the length of an embedding in integers
 
 
 # ---- texts and machine ----
@@ -277,13 +282,12 @@ class Peer:
 
 
 class Tauscore:
-    """The command, started anew at every turn."""
+    """The command in one precision, started anew at every turn."""
 
-    name = "tauscore"
-
-    def __init__(self, binary, texts, limit, extra, folder):
+    def __init__(self, precision, binary, texts, limit, extra, folder):
+        self.name = f"tauscore {precision}"
         self.texts, self.folder = texts, folder
-        self.options = ["--device", "cpu", "--precision", "f32", "--max-tokens", str(limit), "--json", *extra]
+        self.options = ["--device", "cpu", "--precision", precision, "--max-tokens", str(limit), "--json", *extra]
         self.binary = str(binary)
 
     def turn(self, count, rows=False):
@@ -312,7 +316,7 @@ class Tauscore:
             "wall_seconds": wall,
             "cpu_seconds": cpu_seconds(resource.RUSAGE_CHILDREN) - cpu,  # loading included
         }
-        return answer | ({"rows": self.embeddings(run.stdout)} if rows else {})
+        return answer | (self.answers(run.stdout) if rows else {})
 
     @staticmethod
     def last_event(stderr):
@@ -326,38 +330,40 @@ class Tauscore:
                 return event
         sys.exit('tauscore printed no {"event":"done"} line on stderr')
 
-    @staticmethod
-    def embeddings(stdout):
-        """The embeddings it printed, or None if it printed something else."""
+    def answers(self, stdout):
+        """The token ids and the embeddings, of unit length, that it printed."""
         try:
-            rows = [json.loads(line)["embedding"] for line in stdout.splitlines() if line.strip()]
+            rows = [json.loads(line) for line in stdout.splitlines() if line.strip()]
+            ids, embeddings = [row["ids"] for row in rows], [row["embedding"] for row in rows]
         except (ValueError, KeyError, TypeError):
-            return None
-        return rows or None
+            sys.exit(f'{self.name} did not print {{"ids", "embedding"}} lines')
+        if self.name == EXACT:
+            embeddings = [[number / UNIT for number in row] for row in embeddings]
+        return {"ids": ids, "rows": embeddings}
 
     def close(self):
         """Nothing is left running."""
 
 
-def check_answers(engines, count):
-    """The largest difference of each engine's embeddings from the first engine's."""
-    differences, first = {}, None
+def check_answers(engines, ids):
+    """How far each engine's embeddings of the texts with these token ids are from the first engine's."""
+    agreement, first = {}, None
     for engine in engines:
-        rows = engine.turn(count, rows=True)["rows"]
-        if rows is None:
-            differences[engine.name] = None
-        elif first is None:
-            first = rows
-            differences[engine.name] = 0.0
-        else:
-            if len(rows) != len(first):
-                sys.exit(f"{engine.name} gave {len(rows)} embeddings for {count} texts")
-            differences[engine.name] = max(
-                abs(a - b) for left, right in zip(rows, first, strict=True) for a, b in zip(left, right, strict=True)
-            )
-            if not differences[engine.name] <= TOLERANCE:  # a NaN fails too
-                sys.exit(f"{engine.name} differs from {engines[0].name} by {differences[engine.name]:.1e}: not timed")
-    return differences
+        answer = engine.turn(len(ids), rows=True)
+        rows = answer["rows"]
+        if len(rows) != len(ids):
+            sys.exit(f"{engine.name} gave {len(rows)} embeddings for {len(ids)} texts")
+        if answer.get("ids", ids) != ids:
+            sys.exit(f"{engine.name} has other token ids than the tokenizer: not timed")
+        first = first or rows
+        pairs = list(zip(rows, first, strict=True))
+        difference = max(abs(a - b) for row, other in pairs for a, b in zip(row, other, strict=True))
+        cosine = min(sum(a * b for a, b in zip(row, other, strict=True)) for row, other in pairs)
+        agreement[engine.name] = {"largest_difference": difference, "least_cosine": cosine}
+        finite = all(math.isfinite(number) for row in rows for number in row)
+        if not finite or not (cosine >= LEAST_COSINE if engine.name == EXACT else difference <= TOLERANCE):
+            sys.exit(f"{engine.name} differs from {engines[0].name}: {agreement[engine.name]}: not timed")
+    return agreement
 
 
 def summarise(runs, texts, tokens):
@@ -392,6 +398,7 @@ def arguments():
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--max-tokens", type=int, default=256)
     parser.add_argument("--peers", default=",".join(PEERS), help=f"of {','.join(PEERS)}; may be empty")
+    parser.add_argument("--precisions", default=",".join(PRECISIONS), help=f"of tauscore: {','.join(PRECISIONS)}")
     parser.add_argument("--tauscore", type=Path, default=Path("target/release/tauscore"))
     parser.add_argument("--tauscore-args", default="", help='more options for it, such as "--model DIR"')
     parser.add_argument("--json", type=Path, help="also write the numbers here")
@@ -402,15 +409,17 @@ def main():
     """Check the answers, take turns, report."""
     args = arguments()
     peers = [name for name in args.peers.split(",") if name]
-    if unknown := sorted(set(peers) - set(PEERS)):
-        sys.exit(f"no such peer: {', '.join(unknown)}; there are {', '.join(PEERS)}")
+    precisions = [name for name in args.precisions.split(",") if name]
+    if unknown := sorted(set(peers + precisions) - set(PEERS + PRECISIONS)):
+        sys.exit(f"no such peer or precision: {', '.join(unknown)}; there are {', '.join(PEERS + PRECISIONS)}")
     cores = [int(core) for core in args.cores.split(",")] if args.cores else pick_cores(args.threads)
     if len(cores) != args.threads:
         sys.exit(f"{args.threads} threads on {len(cores)} cores is no fair comparison")
     limit_threads(cores)
     texts = read_texts(args.texts)[: args.count]
     tokenizer = load_tokenizer(args.model, args.max_tokens)
-    tokens = sum(len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts))
+    ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
+    tokens = sum(map(len, ids))
     settings = {
         "cores": cores,
         "texts": texts,
@@ -423,13 +432,15 @@ def main():
         engines = [Peer(name, settings) for name in peers]
         if args.tauscore.exists():
             extra = shlex.split(args.tauscore_args)
-            engines.append(Tauscore(args.tauscore.resolve(), texts, args.max_tokens, extra, Path(folder)))
+            command = (args.tauscore.resolve(), texts, args.max_tokens, extra, Path(folder))
+            engines += [Tauscore(precision, *command) for precision in PRECISIONS if precision in precisions]
         else:
             print(f"{args.tauscore} does not exist: the peers alone are measured", file=sys.stderr)
         if not engines:
             sys.exit("nothing to measure")
 
-        differences = check_answers(engines, min(len(texts), 4 * args.batch))
+        # Held to the first one, which is in floats unless only integers are measured.
+        agreement = check_answers(engines, ids[: 4 * args.batch])
         load_before = os.getloadavg()
         runs = {engine.name: [] for engine in engines}
         for turn in range(args.repeats):
@@ -451,26 +462,29 @@ def main():
         "batch": args.batch,
         "versions": {name: version(name) for name in ("torch", "transformers", *peers)} if peers else {},
         "engines": {name: summarise(turns, len(texts), tokens) for name, turns in runs.items()},
-        "largest_difference": differences,
+        "agreement": agreement,
+        "ratios": {
+            name: {other: ratios(runs[name], runs[other]) for other in list(runs)[:place]}
+            for place, name in enumerate(runs)
+            if name not in peers
+        },
     }
-    if "tauscore" in runs:
-        result["tauscore_ratio"] = {name: ratios(runs["tauscore"], runs[name]) for name in peers}
-        if (counted := runs["tauscore"][0]["tokens"]) != tokens:
-            print(f"tauscore counted {counted} tokens, the tokenizer {tokens}", file=sys.stderr)
+    for name in result["ratios"]:
+        if (counted := runs[name][0]["tokens"]) != tokens:
+            print(f"{name} counted {counted} tokens, the tokenizer {tokens}", file=sys.stderr)
 
     print(f"{result['cpu']}, cores {cores}, {args.threads} threads, load {load_before[0]:.1f}")
     print(f"{len(texts)} texts, {tokens} tokens, at most {args.max_tokens} each; median of {args.repeats}")
-    print(f"{'':<24}{'texts/s':>10}{'tokens/s':>10}{'CPU s':>8}{'wall s':>8}{'ratio':>8}{'difference':>12}")
+    print(f"{'':<24}{'texts/s':>10}{'tokens/s':>10}{'CPU s':>8}{'wall s':>8}{'difference':>12}{'cosine':>10}")
     for name, at in result["engines"].items():
         wall = f"{statistics.median(at['wall_seconds']):.2f}" if "wall_seconds" in at else ""
-        ratio = f"{at_ratio['median']:.2f}" if (at_ratio := result.get("tauscore_ratio", {}).get(name)) else ""
-        difference = "unknown" if differences[name] is None else f"{differences[name]:.1e}"
         print(
-            f"{name:<24}{at['texts_per_second']:>10.1f}{at['tokens_per_second']:>10.0f}"
-            f"{at['cpu_seconds']:>8.1f}{wall:>8}{ratio:>8}{difference:>12}"
+            f"{name:<24}{at['texts_per_second']:>10.1f}{at['tokens_per_second']:>10.0f}{at['cpu_seconds']:>8.1f}{wall:>8}"
+            f"{agreement[name]['largest_difference']:>12.1e}{agreement[name]['least_cosine']:>10.5f}"
         )
-    for name, at in result.get("tauscore_ratio", {}).items():
-        print(f"tauscore is {at['median']:.2f} times as fast as {name} ({at['least']:.2f} to {at['most']:.2f} by turn)")
+    for name, others in result["ratios"].items():
+        for other, at in others.items():
+            print(f"{name} is {at['median']:.2f} times as fast as {other} ({at['least']:.2f} to {at['most']:.2f} by turn)")
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 

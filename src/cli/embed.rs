@@ -32,8 +32,9 @@ pub(super) struct EmbedArgs {
 }
 
 /// In which arithmetic texts are embedded.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Arithmetic {
+#[derive(Clone, Copy, Debug, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Arithmetic {
     /// 32-bit floats, of unit length
     F32,
     /// Integers in 32768ths, of length 32768

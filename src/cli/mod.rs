@@ -9,6 +9,7 @@ mod doctor;
 mod embed;
 mod emission;
 mod epoch;
+mod eval;
 mod forecast;
 mod models;
 mod score;
@@ -68,6 +69,8 @@ enum Command {
     Forecast(forecast::ForecastArgs),
     /// Tell what a block emits, when that halves, and how a subnet's part is split
     Emission(emission::EmissionArgs),
+    /// Measure how well similarities agree with people's scores
+    Eval(eval::EvalArgs),
     /// List the adapters of this machine
     Devices,
     /// Prove this machine's adapters: every kernel against its CPU twin
@@ -152,6 +155,7 @@ fn run(cli: &Cli, console: &Console, out: &mut dyn Write) -> Outcome {
         }
         Command::Emission(args) => emission::run(args, console, out),
         Command::Forecast(args) => forecast::run(args, console, out),
+        Command::Eval(args) => eval::run(args, console, out),
         Command::Devices => devices::run(console, out),
         Command::Doctor(args) => doctor::run(args, console, out),
         Command::Bench(args) => bench::run(args, console, out),

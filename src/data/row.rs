@@ -50,10 +50,13 @@ pub(super) enum Key {
     Block,
     Embedding,
     Text,
+    A,
+    B,
+    Score,
 }
 
 impl Key {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 14] = [
         Self::PromptId,
         Self::TaskId,
         Self::Prompt,
@@ -65,6 +68,9 @@ impl Key {
         Self::Block,
         Self::Embedding,
         Self::Text,
+        Self::A,
+        Self::B,
+        Self::Score,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -80,6 +86,9 @@ impl Key {
             Self::Block => "block",
             Self::Embedding => "embedding",
             Self::Text => "text",
+            Self::A => "a",
+            Self::B => "b",
+            Self::Score => "score",
         }
     }
 
@@ -94,7 +103,7 @@ pub(super) enum Value {
     Null,
     Bool,
     Integer(i128),
-    Float,
+    Float(f64),
     Text(String),
     /// The numbers, or the position of the first item that is none.
     List(Result<Vec<f32>, usize>),
@@ -107,7 +116,7 @@ impl Value {
             Self::Null => "null",
             Self::Bool => "a boolean",
             Self::Integer(_) => "an integer",
-            Self::Float => "a number with a fraction or an exponent, or too large an integer",
+            Self::Float(_) => "a number with a fraction or an exponent, or too large an integer",
             Self::Text(_) => "a string",
             Self::List(_) => "a list",
             Self::Object => "an object",
@@ -215,6 +224,15 @@ impl Raw {
                 Fault::new(Key::Block.name(), format!("{number} is not a block number"), "give an integer from 0 up")
             }),
             Some(other) => Err(ill_typed(Key::Block, &other, "an integer")),
+        }
+    }
+
+    pub(super) fn required_number(&mut self, key: Key) -> Result<f64, Fault> {
+        match self.take(key) {
+            None => Err(missing(key)),
+            Some(Value::Integer(number)) => Ok(number as f64),
+            Some(Value::Float(number)) => Ok(number),
+            Some(other) => Err(ill_typed(key, &other, "a number")),
         }
     }
 
@@ -334,8 +352,8 @@ impl<'de> Deserialize<'de> for Value {
             fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
                 Ok(Value::Integer(i128::from(number)))
             }
-            fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
-                Ok(Value::Float)
+            fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
+                Ok(Value::Float(number))
             }
             fn visit_str<E>(self, text: &str) -> Result<Value, E> {
                 Ok(Value::Text(text.to_owned()))

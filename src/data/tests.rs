@@ -339,6 +339,33 @@ fn texts_are_read_one_a_line() {
     assert!(stream.next().is_none(), "the end");
 }
 
+#[test]
+fn pairs_are_read_one_a_line() {
+    let source = |text: &str| Source::reader("pairs.jsonl", Cursor::new(text.as_bytes().to_vec()));
+    let good = r#"{"a":"x","b":"","score":-2,"other":[1]}"#;
+    let pairs = read_pairs(source(&format!("{good}\n\n{}", r#"{"score":4.25,"b":"z","a":"y"}"#))).expect("good");
+    let pair = |a: &str, b: &str, score| Pair { a: a.into(), b: b.into(), score };
+    assert_eq!(pairs, [pair("x", "", -2.0), pair("y", "z", 4.25)], "pairs");
+    for (bad, field, part) in [
+        (r#"{"b":"","score":1}"#, "a", "is missing"),
+        (r#"{"a":"","b":null,"score":1}"#, "b", "is missing"),
+        (r#"{"a":"","b":[],"score":1}"#, "b", "is a list, not a string"),
+        (r#"{"a":"","b":""}"#, "score", "is missing"),
+        (r#"{"a":"","b":"","score":"1"}"#, "score", "is a string, not a number"),
+        (r#"{"a":"","b":"","score":NaN}"#, "score", "not finite"),
+        (r#"{"a":"","b":"","score":1e999}"#, "score", "number out of range"),
+        (r#"{"a":"","a":"","b":"","score":1}"#, "a", "stands twice"),
+        ("x,y,1", "row", "is not a JSON object"),
+    ] {
+        let error = read_pairs(source(&format!("{good}\n{bad}\n"))).expect_err(bad);
+        check(&error, ("pairs.jsonl", 2, field), part);
+    }
+    for without_order in ["", good, &format!("{good}\n{good}")] {
+        let error = read_pairs(source(without_order)).expect_err("no order").to_string();
+        assert!(error.starts_with("pairs.jsonl: score: ") && error.contains("no two of them"), "{error}");
+    }
+}
+
 /// Rows that are nearly right, so that the checks behind the parser are reached as well.
 fn near_row() -> impl Strategy<Value = String> {
     let value = prop_oneof![
@@ -378,6 +405,9 @@ fn near_row() -> impl Strategy<Value = String> {
         "block",
         "embedding",
         "text",
+        "a",
+        "b",
+        "score",
         "other",
     ]);
     prop::collection::vec((key, value), 0..8).prop_map(|fields| {
@@ -420,7 +450,8 @@ proptest! {
             damaged[(at * 97 + usize::from(*byte)) % length] ^= *byte;
         }
         let _ = read(damaged, "", Options { skip_bad });
-        let _ = read_texts(Source::reader("t", Cursor::new(rows)), Options { skip_bad });
+        let _ = read_texts(Source::reader("t", Cursor::new(rows.clone())), Options { skip_bad });
+        let _ = read_pairs(Source::reader("p", Cursor::new(rows)));
     }
 
     #[test]

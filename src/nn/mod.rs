@@ -2,6 +2,7 @@
 
 pub mod attention;
 mod batch;
+pub(crate) mod config;
 pub mod embed;
 pub mod exact;
 pub(crate) mod gemm;

@@ -2,6 +2,7 @@
 
 mod embedder;
 mod epoch;
+mod eval;
 mod files;
 pub mod forecast;
 
@@ -10,6 +11,7 @@ use std::time::Instant;
 
 pub use embedder::{Embedder, ExactEmbedder};
 pub use epoch::{EpochResult, epoch, validator};
+pub use eval::{TextSimilarity, text_similarity};
 pub use files::{check_folder, write};
 
 use crate::config::{Config, LossKind};

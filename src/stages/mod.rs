@@ -15,3 +15,5 @@ pub mod weights;
 pub mod yuma;
 
 pub mod emission;
+
+pub mod eval;

@@ -6,11 +6,12 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
-
 use super::model::{
     IntegerLayer, IntegerLinear, IntegerModel, IntegerNorm, LARGEST_SHIFT, LARGEST_STEP, Sizes, TABLE_BITS, gelu_table,
 };
+use crate::nn::config::{CONFIG, ModelConfig, POOLING};
+use crate::nn::math::Activation;
+use crate::nn::pool::Pooling;
 use crate::nn::weights::Weights;
 use crate::{Error, Result};
 
@@ -19,34 +20,6 @@ const LARGEST_EPSILON: f64 = 1e-9;
 
 /// The largest magnitude of a weight.
 const LARGEST_WEIGHT: f64 = 127.0;
-
-/// What of `config.json` matters here.
-#[derive(Deserialize)]
-struct Config {
-    model_type: String,
-    vocab_size: usize,
-    hidden_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    intermediate_size: usize,
-    max_position_embeddings: usize,
-    type_vocab_size: Option<usize>,
-    layer_norm_eps: Option<f64>,
-    hidden_act: Option<String>,
-    position_embedding_type: Option<String>,
-}
-
-/// What of `1_Pooling/config.json` matters here, if it is there.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Pooling {
-    pooling_mode_mean_tokens: bool,
-    pooling_mode_cls_token: bool,
-    pooling_mode_max_tokens: bool,
-    pooling_mode_mean_sqrt_len_tokens: bool,
-    pooling_mode_weightedmean_tokens: bool,
-    pooling_mode_lasttoken: bool,
-}
 
 impl IntegerModel {
     /// Converts the checkpoint in `folder` (`config.json`, `model.safetensors` and, where present, `1_Pooling/config.json`): an
@@ -57,7 +30,8 @@ impl IntegerModel {
     /// [`Error::File`] or [`Error::Tensor`] naming the file and the field or tensor that does not fit, or the matrix whose
     /// sums are not proven to stay in their range (see [`IntegerModel::ranges`]).
     pub fn convert(folder: &Path) -> Result<Self> {
-        let (sizes, types) = shape(folder)?;
+        let config = ModelConfig::read(folder)?;
+        let sizes = sizes(&config)?;
         let path = folder.join("model.safetensors");
         let mut weights = Weights::open(&path)?;
         weights.choose_prefix(&["", "bert."], "embeddings.word_embeddings.weight");
@@ -65,7 +39,7 @@ impl IntegerModel {
         // A query times this times a key is the logit to base 2.
         let query_factor = std::f64::consts::LOG2_E / ((sizes.hidden / sizes.heads) as f64).sqrt();
 
-        let (word, position) = source.tables(sizes, types)?;
+        let (word, position) = source.tables(sizes, config.token_types)?;
         let embedding_norm = source.norm("embeddings.LayerNorm")?;
         let (hidden, wide) = (sizes.hidden, sizes.intermediate);
         let mut layer = |index: usize| -> Result<IntegerLayer> {
@@ -205,43 +179,34 @@ impl Source {
     }
 }
 
-/// Checks what the folder's configs say; returns the sizes and the number of token types.
-fn shape(folder: &Path) -> Result<(Sizes, usize)> {
-    let path = folder.join("config.json");
-    let refuse = |path: &Path, field: &str, problem: String| Error::File {
-        file: path.display().to_string(),
-        field: field.into(),
-        problem,
-        remedy: "the integer encoder takes BERT-family models with GELU and mean pooling: use this one in f32".into(),
+/// The sizes of a model that has a form in integers.
+fn sizes(config: &ModelConfig) -> Result<Sizes> {
+    let refuse = |file: &str, field: &str, problem: String| {
+        let remedy = "the integer encoder takes BERT-family models with GELU and mean pooling: use this one in f32";
+        Err(config.refuse(file, field, problem, remedy))
     };
-    let text = std::fs::read_to_string(&path).map_err(|error| Error::io(&path, error))?;
-    let config: Config = parse(&path, &text)?;
-    let names = [
-        ("model_type", config.model_type.as_str(), "bert"),
-        ("hidden_act", config.hidden_act.as_deref().unwrap_or("gelu"), "gelu"),
-        ("position_embedding_type", config.position_embedding_type.as_deref().unwrap_or("absolute"), "absolute"),
-    ];
-    for (field, found, right) in names {
-        if found != right {
-            return Err(refuse(&path, field, format!("{found:?} is not supported, {right:?} is")));
-        }
+    if config.activation != Activation::Gelu {
+        return refuse(CONFIG, "hidden_act", "it is not gelu, the only one with a table of integers".into());
     }
-    let epsilon = config.layer_norm_eps.unwrap_or(1e-12);
-    if !(0.0..=LARGEST_EPSILON).contains(&epsilon) {
+    let epsilon = config.epsilon;
+    if epsilon > LARGEST_EPSILON {
         let problem =
             format!("{epsilon:e} changes results, and integer norms have none; up to {LARGEST_EPSILON:e} is left out");
-        return Err(refuse(&path, "layer_norm_eps", problem));
+        return refuse(CONFIG, "layer_norm_eps", problem);
+    }
+    if config.pooling != Pooling::Mean {
+        return refuse(POOLING, "pooling_mode", "it is not the mean".into());
     }
     let sizes = Sizes {
-        vocabulary: config.vocab_size,
-        positions: config.max_position_embeddings,
-        hidden: config.hidden_size,
-        heads: config.num_attention_heads,
-        intermediate: config.intermediate_size,
-        layers: config.num_hidden_layers,
+        vocabulary: config.vocabulary,
+        positions: config.positions,
+        hidden: config.hidden,
+        heads: config.heads,
+        intermediate: config.intermediate,
+        layers: config.layers,
     };
-    sizes.check().map_err(|(field, problem)| {
-        let key = match field {
+    if let Err((field, problem)) = sizes.check() {
+        let field = match field {
             "vocabulary" => "vocab_size",
             "positions" => "max_position_embeddings",
             "hidden" => "hidden_size",
@@ -249,37 +214,7 @@ fn shape(folder: &Path) -> Result<(Sizes, usize)> {
             "intermediate" => "intermediate_size",
             _ => "num_hidden_layers",
         };
-        refuse(&path, key, problem)
-    })?;
-    let types = config.type_vocab_size.unwrap_or(2);
-    if !(1..=1 << 10).contains(&types) {
-        return Err(refuse(&path, "type_vocab_size", format!("{types} is not between 1 and 1024")));
+        return refuse(CONFIG, field, problem);
     }
-
-    let path = folder.join("1_Pooling").join("config.json");
-    match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            let pooling: Pooling = parse(&path, &text)?;
-            let others = pooling.pooling_mode_cls_token
-                || pooling.pooling_mode_max_tokens
-                || pooling.pooling_mode_mean_sqrt_len_tokens
-                || pooling.pooling_mode_weightedmean_tokens
-                || pooling.pooling_mode_lasttoken;
-            if !pooling.pooling_mode_mean_tokens || others {
-                return Err(refuse(&path, "pooling_mode", "it is not the mean alone".into()));
-            }
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(Error::io(&path, error)),
-    }
-    Ok((sizes, types))
-}
-
-fn parse<T: for<'de> Deserialize<'de>>(path: &Path, text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|error| Error::File {
-        file: path.display().to_string(),
-        field: "JSON".into(),
-        problem: error.to_string(),
-        remedy: "the file is damaged or belongs to another kind of model: name another folder".into(),
-    })
+    Ok(sizes)
 }

@@ -7,10 +7,11 @@ use std::sync::{Mutex, PoisonError};
 use bytemuck::bytes_of;
 
 use super::batches::{self, Batches};
-use super::{self_test, token_limit};
+use super::self_test;
 use crate::device::{Binding, Buffer, Call, Device, Download};
 use crate::nn::TokenBatch;
 use crate::nn::attention::tiles;
+use crate::nn::config::ModelConfig;
 use crate::nn::exact::arithmetic::GELU_ENTRIES;
 use crate::nn::exact::linear::Column;
 use crate::nn::exact::model::MINILM_DIGEST;
@@ -96,7 +97,7 @@ impl ExactEncoder {
         if model.digest() == MINILM_DIGEST {
             self_test::embed(&encoder)?;
         }
-        let limit = token_limit(folder, max_tokens)?;
+        let limit = ModelConfig::read(folder)?.max_tokens(max_tokens)?;
         Ok(Self { max_tokens: limit.min(encoder.max_tokens), ..encoder })
     }
 
