@@ -145,12 +145,12 @@ fn novelty_equals_brute_force(device: &Device, ks: &[usize], tolerance: f64) {
                 let count = list.len().min(*k);
                 let mean = list[..count].iter().map(|(similarity, _)| similarity).sum::<f64>() / count.max(1) as f64;
                 let novelty = if count == 0 { 1.0 } else { (1.0 - mean).clamp(0.0, 1.0) };
-                let off = (f64::from(found.novelty) - novelty).abs();
+                let off = (found.novelty - novelty).abs();
                 let what = format!("k = {k}, {} rows of history, {} to {}", history.len(), row.miner, row.prompt_id);
                 assert!(off <= tolerance, "{what}: {} is off by {off:e} from {novelty}", found.novelty);
                 assert_eq!(found.nearest.is_none(), count == 0, "{what}: a neighbour where there is any");
                 let Some(near) = &found.nearest else { continue };
-                let off = (f64::from(near.similarity) - list[0].0).abs();
+                let off = (near.similarity - list[0].0).abs();
                 assert!(off <= tolerance, "{what}: the nearest is off by {off:e}");
                 let named = list
                     .iter()
@@ -264,8 +264,8 @@ fn check_after_the_floats(rows: &[Row], outcome: &Outcome, config: &Config, prom
     for (row, scored) in rows.iter().zip(&outcome.responses) {
         assert!((0.0..=1.0).contains(&scored.accuracy) && (0.0..=1.0).contains(&scored.novelty), "{scored:?}");
         assert_eq!(scored.accuracy, (1.0 - scored.loss).clamp(0.0, 1.0), "accuracy from loss");
-        let novelty = (f64::from(scored.novelty) / shape.novelty_saturation).min(1.0);
-        let product = f64::from(scored.accuracy).powf(shape.accuracy_power) * novelty.powf(shape.novelty_power);
+        let novelty = (scored.novelty / shape.novelty_saturation).min(1.0);
+        let product = scored.accuracy.powf(shape.accuracy_power) * novelty.powf(shape.novelty_power);
         let right = if row.response.trim().is_empty() { 0.0 } else { product * 65_535.0 };
         let off = (f64::from(scored.score) - right).abs();
         assert!(off <= 0.5 + 1e-6, "{} to {}: {} is not {right}", row.miner, row.prompt_id, scored.score);

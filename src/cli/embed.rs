@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{Console, DeviceArgs, ModelArgs, Outcome, Status, write_json};
 use crate::config::Config;
 use crate::data::{Options, Source, Text, Texts};
+use crate::nn::{Embeddings, Rows};
 use crate::progress::Event;
 use crate::stages::tokens::Tokens;
 
@@ -41,9 +42,9 @@ enum Arithmetic {
 }
 
 #[derive(Serialize)]
-struct Row<'a, T> {
+struct Row<'a> {
     ids: &'a [u32],
-    embedding: &'a [T],
+    embedding: Rows,
     tokens: usize,
     truncated: bool,
 }
@@ -64,26 +65,25 @@ pub(super) fn run(args: &EmbedArgs, console: &Console, out: &mut dyn Write) -> O
     match args.precision {
         Arithmetic::F32 => {
             let embedder = args.model.load(&config, &device, console)?;
-            let embed = |texts: &[&str]| {
-                let (lists, embeddings) = embedder.embed(texts)?;
-                Ok((lists, embeddings.values))
-            };
-            lines(source, embedder.chunk(), embedder.encoder().width(), embed, console, out)
+            lines(source, embedder.chunk(), |texts| embedder.embed(texts), console, out)
         }
         Arithmetic::Exact => {
             let embedder = args.model.load_exact(&config, &device, console)?;
-            let embed = |texts: &[&str]| embedder.embed(texts);
-            lines(source, embedder.chunk(), embedder.encoder().width(), embed, console, out)
+            let width = embedder.encoder().width();
+            let embed = |texts: &[&str]| {
+                let (lists, rows) = embedder.embed(texts)?;
+                Ok((lists, Embeddings { width, rows: Rows::Exact(rows) }))
+            };
+            lines(source, embedder.chunk(), embed, console, out)
         }
     }
 }
 
 /// Writes a line a text, a chunk at a time.
-fn lines<T: Serialize>(
+fn lines(
     mut source: Texts,
     chunk: usize,
-    width: usize,
-    embed: impl Fn(&[&str]) -> crate::Result<(Vec<Tokens>, Vec<T>)>,
+    embed: impl Fn(&[&str]) -> crate::Result<(Vec<Tokens>, Embeddings)>,
     console: &Console,
     out: &mut dyn Write,
 ) -> Outcome {
@@ -96,8 +96,9 @@ fn lines<T: Serialize>(
         let began = Instant::now();
         let (lists, embeddings) = embed(&chunk.iter().map(|row| row.text.as_str()).collect::<Vec<_>>())?;
         seconds += began.elapsed().as_secs_f64();
-        for (list, embedding) in lists.iter().zip(embeddings.chunks_exact(width)) {
+        for (index, list) in lists.iter().enumerate() {
             tokens += list.ids.len() as u64;
+            let embedding = embeddings.row(index);
             write_json(out, &Row { ids: &list.ids, embedding, tokens: list.ids.len(), truncated: list.truncated })?;
         }
         texts += chunk.len();

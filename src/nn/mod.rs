@@ -3,6 +3,7 @@
 pub mod attention;
 mod batch;
 pub mod embed;
+mod embeddings;
 pub mod exact;
 pub(crate) mod gemm;
 pub mod int8;
@@ -14,3 +15,4 @@ pub mod pool;
 pub(crate) mod weights;
 
 pub use batch::{TokenBatch, plan};
+pub use embeddings::{Embeddings, Precision, Rows};

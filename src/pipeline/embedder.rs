@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use crate::device::Device;
-use crate::stages::encode::{Embeddings, Encoder, ExactEncoder};
+use crate::nn::{Embeddings, Rows};
+use crate::stages::encode::{Encoder, ExactEncoder};
 use crate::stages::tokens::{Tokenizer, Tokens};
 use crate::{Error, Result};
 
@@ -44,8 +45,8 @@ impl Embedder {
     pub fn embed<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Result<(Vec<Tokens>, Embeddings)> {
         let tokens = self.tokenizer.encode_all(texts)?;
         let sequences: Vec<&[u32]> = tokens.iter().map(|text| text.ids.as_slice()).collect();
-        let embeddings = self.encoder.encode(&sequences)?;
-        Ok((tokens, embeddings))
+        let rows = Rows::F32(self.encoder.encode(&sequences)?);
+        Ok((tokens, Embeddings { width: self.encoder.width(), rows }))
     }
 }
 
