@@ -10,8 +10,7 @@ mod common;
 use common::{devices, floats, ids, json, model, package, shared, worst};
 use serde_json::Value;
 use tauscore::device::Device;
-use tauscore::nn::Rows;
-use tauscore::pipeline::Embedder;
+use tauscore::nn::{Precision, Rows};
 use tauscore::stages::encode::Encoder;
 
 /// A token sequence and the embedding that PyTorch gives it.
@@ -69,8 +68,8 @@ fn other_models_equal_torch_on_every_device() {
         for name in TINY {
             let folder = package().join("datasets/models").join(name);
             let golden = json(&format!("datasets/models/{name}/golden.json"));
-            let embedder = Embedder::load(&device, &folder, None).unwrap();
-            assert_eq!(embedder.encoder().max_tokens() as u64, golden["limit"].as_u64().unwrap(), "{name}: limit");
+            let embedder = common::embedder(&device, &folder, Precision::F32);
+            assert_eq!(embedder.max_tokens() as u64, golden["limit"].as_u64().unwrap(), "{name}: limit");
             let rows = golden["rows"].as_array().unwrap();
             let texts: Vec<&str> = rows.iter().map(|row| row["text"].as_str().unwrap()).collect();
             let (tokens, embeddings) = embedder.embed(&texts).unwrap();

@@ -45,7 +45,7 @@ pub(super) fn run(args: &DemoArgs, console: &Console, out: &mut dyn Write) -> Ou
     }
     let round = round()?;
     let device = args.device.open(console)?;
-    let embedder = args.model.load(&config, &device, console)?;
+    let embedder = args.model.load(&mut config, &device, console)?;
 
     let text = !console.json;
     if text {

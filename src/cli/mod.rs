@@ -15,15 +15,16 @@ mod score;
 mod table;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Config;
+use crate::config::{Config, Precision};
 use crate::device::{Choice, Device};
 use crate::models::Store;
-use crate::pipeline::{Embedder, ExactEmbedder};
+use crate::pipeline::Embedder;
+use crate::progress::Event;
 use crate::{Error, Result};
 use console::Console;
 
@@ -94,6 +95,9 @@ struct ModelArgs {
     /// A known model, or a folder with config.json, tokenizer.json and model.safetensors
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
+    /// exact (integers, the same on every machine) or f32; overrides the criteria
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Precision>,
     /// Cut texts at this many tokens [default: the model's own limit]
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
@@ -177,24 +181,30 @@ impl ModelArgs {
         if let Some(model) = &self.model {
             config.encoder.model.clone_from(model);
         }
+        if let Some(precision) = self.precision
+            && precision != config.encoder.precision
+        {
+            config.encoder.precision = precision;
+            // It is the other precision's.
+            config.encoder.sha256 = None;
+        }
         if self.max_tokens.is_some() {
             config.encoder.max_tokens = self.max_tokens;
         }
     }
 
-    /// Finds, fetches if need be, and loads the model that the criteria name.
-    fn load(&self, config: &Config, device: &Device, console: &Console) -> Result<Embedder> {
-        Embedder::load(device, &self.folder(config, console)?, config.encoder.max_tokens)
-    }
-
-    /// As [`Self::load`], in integers.
-    fn load_exact(&self, config: &Config, device: &Device, console: &Console) -> Result<ExactEmbedder> {
-        ExactEmbedder::load(device, &self.folder(config, console)?, config.encoder.max_tokens)
-    }
-
-    /// The folder of the model that the criteria name.
-    fn folder(&self, config: &Config, console: &Console) -> Result<PathBuf> {
-        console.fetching(|progress| Store::from_env()?.resolve(&config.encoder.model, self.offline, progress))
+    /// Finds, fetches if need be, and loads the model that the criteria name. From then on they say which weights they mean.
+    fn load(&self, config: &mut Config, device: &Device, console: &Console) -> Result<Embedder> {
+        let encoder = &mut config.encoder;
+        let folder = console.fetching(|progress| Store::from_env()?.resolve(&encoder.model, self.offline, progress))?;
+        let embedder = Embedder::load(device, &folder, encoder, &mut |event| {
+            if let Event::Began { .. } = event {
+                console.note("converting the model to integers, which is kept beside it");
+            }
+            console.event(&event);
+        })?;
+        encoder.sha256 = Some(embedder.digest().to_owned());
+        Ok(embedder)
     }
 }
 

@@ -9,12 +9,11 @@ use crate::{Error, Result};
 /// In which arithmetic texts are embedded and compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Precision {
-    /// Integers, the same on every machine; for models with GELU and mean pooling
+    /// Integers, the same on every machine; for models with GELU and mean pooling.
     #[default]
     Exact,
-    /// 32-bit floats, which differ in the last digits between devices; for all models
+    /// 32-bit floats, which differ in the last digits between devices; for all models.
     F32,
 }
 
@@ -24,6 +23,18 @@ impl std::fmt::Display for Precision {
             Self::Exact => "exact",
             Self::F32 => "f32",
         })
+    }
+}
+
+impl std::str::FromStr for Precision {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "exact" => Ok(Self::Exact),
+            "f32" => Ok(Self::F32),
+            _ => Err("exact and f32 are known"),
+        }
     }
 }
 

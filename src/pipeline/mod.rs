@@ -9,7 +9,7 @@ mod texts;
 use std::collections::HashMap;
 use std::time::Instant;
 
-pub use embedder::{Embedder, ExactEmbedder};
+pub use embedder::Embedder;
 pub use epoch::{EpochResult, epoch, validator};
 pub use files::{check_folder, write};
 
@@ -94,8 +94,8 @@ pub struct Outcome {
 /// gives uids to hotkeys, where it is known, and overrules those of the rows.
 ///
 /// # Errors
-/// [`Error::Usage`] if a prompt has no reference or an embedding has another width than the model's;
-/// [`Error::Device`] if the device fails.
+/// [`Error::Usage`] if a prompt has no reference or an embedding has another width than the model's; [`Error::Row`] if an
+/// embedding that came with a row is not one of the embedder's precision; [`Error::Device`] if the device fails.
 pub fn score(
     embedder: &Embedder,
     round: &Round,
@@ -119,7 +119,7 @@ pub fn score(
     let (bank_rows, bank_miners) = bank(&mut texts, round, history)?;
     let reference_rows: Vec<u32> = references.iter().map(|text| texts.row(text)).collect();
     let seconds = began.elapsed().as_secs_f64();
-    let (device, embeddings) = (embedder.encoder().device(), texts.embeddings());
+    let (device, embeddings) = (embedder.device(), texts.embeddings());
 
     let began = Instant::now();
     listen(Event::Began { stage: "novelty", total: round.responses().len() as u64, unit: "responses" });
@@ -162,7 +162,7 @@ pub fn score(
         .collect();
     let cut = responses.iter().filter(|row| row.truncated).count();
     if cut > 0 {
-        let limit = embedder.encoder().max_tokens();
+        let limit = embedder.max_tokens();
         let of = responses.len();
         listen(Event::Warning {
             message: format!("{cut} of {of} responses are longer than {limit} tokens and were cut"),

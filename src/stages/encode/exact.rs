@@ -81,13 +81,12 @@ struct Workspace {
 type Seen<'a> = Option<&'a mut Vec<Vec<i32>>>;
 
 impl ExactEncoder {
-    /// Loads the encoder in `folder` onto `device`, converting it first where that has not been done ([`IntegerModel::of_folder`]).
-    /// `max_tokens` overrides the model's own limit; 512 is the most.
+    /// Brings `model` onto `device`, with the limit of tokens that `folder` says. `max_tokens` overrides it; 512 is the most.
     ///
     /// # Errors
-    /// [`Error::File`] or [`Error::Tensor`] naming the file and what does not fit; as [`ExactEncoder::new`].
-    pub fn load(device: &Device, folder: &Path, max_tokens: Option<usize>) -> Result<Self> {
-        let encoder = Self::new(device, &IntegerModel::of_folder(folder)?)?;
+    /// [`Error::File`] naming the file and what does not fit; as [`ExactEncoder::new`].
+    pub fn load(device: &Device, model: &IntegerModel, folder: &Path, max_tokens: Option<usize>) -> Result<Self> {
+        let encoder = Self::new(device, model)?;
         let limit = token_limit(folder, max_tokens)?;
         Ok(Self { max_tokens: limit.min(encoder.max_tokens), ..encoder })
     }

@@ -5,7 +5,7 @@
 //! Similarities are made block by block and folded into a running list: memory does not grow with the number of pairs.
 //!
 //! Of embeddings in integers everything up to the sum of the similarities is an integer, and the same on every machine. The
-//! search is one for both precisions: it orders keys, which are integers (see [`nearest::KERNEL`]).
+//! search is one for both precisions: it orders keys, which are integers (`nearest.rs`).
 #![deny(clippy::float_arithmetic)]
 
 mod exact;
