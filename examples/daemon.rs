@@ -29,11 +29,11 @@ fn run(model: Option<String>) -> Result<()> {
     config.encoder.model = model.unwrap_or_else(|| format!("{HERE}/datasets/models/f32-mean"));
     let folder = Store::from_env()?.resolve(&config.encoder.model, false, &mut |_| {})?;
     let device = Device::open(&Choice::Auto)?;
-    let embedder = Embedder::load(&device, &folder, None)?;
+    let mut listen = |event: Event| eprintln!("{event:?}");
+    let embedder = Embedder::load(&device, &folder, &config.encoder, &mut listen)?;
     // A daemon asks the chain for this at every turn.
     let mut state = State::read(&Path::new(HERE).join("datasets/examples/subnet.json"))?;
     let mut history: Vec<Round> = Vec::new();
-    let mut listen = |event: Event| eprintln!("{event:?}");
     for turn in 0..2 {
         let (round, bad) = Round::from_rows(answers(turn)?, references(turn)?, Options { skip_bad: true })?;
         bad.iter().for_each(|error| eprintln!("left out: {error}"));

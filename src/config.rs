@@ -4,6 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::models;
+pub use crate::nn::Precision;
 use crate::stages::novelty;
 use crate::stages::score::ScoreConfig;
 use crate::{Error, Result};
@@ -33,20 +35,15 @@ pub struct Config {
 pub struct EncoderConfig {
     /// A known model's name, or a folder with `config.json`, `tokenizer.json` and `model.safetensors`.
     pub model: String,
-    /// In which arithmetic it runs.
+    /// In which arithmetic it runs, and texts are compared.
     pub precision: Precision,
+    /// What it must be made of: the SHA-256, in hexadecimal, of the integer model's file or, in f32, of `model.safetensors`. If left
+    /// out, that of a known model; any other model is taken as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
     /// The most tokens of a text; the model's own limit if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<usize>,
-}
-
-/// In which arithmetic an encoder runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 32-bit floats: any model; results differ in the last digits between devices.
-    #[default]
-    F32,
 }
 
 /// `[novelty]` of the criteria.
@@ -88,7 +85,25 @@ impl Default for Config {
 
 impl Default for EncoderConfig {
     fn default() -> Self {
-        Self { model: "all-MiniLM-L6-v2".into(), precision: Precision::default(), max_tokens: None }
+        Self { model: models::DEFAULT_MODEL.into(), precision: Precision::default(), sha256: None, max_tokens: None }
+    }
+}
+
+impl EncoderConfig {
+    /// What the encoder must be made of: what is said, else what is known of the model.
+    pub fn pin(&self) -> Option<&str> {
+        self.sha256.as_deref().or_else(|| models::pinned(&self.model, self.precision))
+    }
+
+    fn check(&self) -> Result<()> {
+        match &self.sha256 {
+            Some(said) if said.len() != 64 || !said.bytes().all(|byte| byte.is_ascii_hexdigit()) => Err(Error::Usage {
+                argument: "encoder.sha256".into(),
+                problem: format!("{said:?} is not a SHA-256: 64 hexadecimal digits"),
+                remedy: "leave it out: `score` writes the one that it finds into its criteria.toml".into(),
+            }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -139,13 +154,21 @@ impl Config {
     /// # Errors
     /// [`Error::Usage`] naming the key.
     pub fn check(&self) -> Result<()> {
+        self.encoder.check()?;
         novelty::check(self.novelty.nearest)?;
         self.score.check()
     }
 
-    /// The criteria as TOML, every key spelt out: what the digest is over.
+    /// The criteria with what is known of the model filled in.
+    pub fn effective(&self) -> Self {
+        let mut effective = self.clone();
+        effective.encoder.sha256 = self.encoder.pin().map(str::to_ascii_lowercase);
+        effective
+    }
+
+    /// The criteria in effect as TOML, every key spelt out: what the digest is over.
     pub fn to_toml(&self) -> String {
-        toml::to_string(self).unwrap_or_default()
+        toml::to_string(&self.effective()).unwrap_or_default()
     }
 
     /// BLAKE3 of [`Config::to_toml`], in hexadecimal.
@@ -162,9 +185,21 @@ mod tests {
     fn the_default_survives_a_round_trip() {
         let config = Config::default();
         let again = Config::parse(&config.to_toml(), "x").expect("it reads what it writes");
-        assert_eq!(again, config, "the same criteria");
+        assert_eq!(again, config.effective(), "the same criteria");
         assert_eq!(again.digest(), config.digest(), "the same digest");
         assert_eq!(Config::parse("", "x").expect("empty is all defaults"), config, "an empty file is the default");
+    }
+
+    #[test]
+    fn a_known_model_is_pinned_as_its_precision_needs() {
+        let pin = |text: &str| Config::parse(text, "x").expect("legal").encoder.pin().map(str::to_owned);
+        let known = |precision| models::pinned(models::DEFAULT_MODEL, precision).map(str::to_owned);
+        assert!(known(Precision::Exact).is_some() && known(Precision::Exact) != known(Precision::F32), "two digests");
+        assert_eq!(pin(""), known(Precision::Exact), "the default");
+        assert_eq!(pin("[encoder]\nprecision = \"f32\""), known(Precision::F32), "in floats");
+        assert_eq!(pin("[encoder]\nmodel = \"folder\""), None, "nothing is known of a folder");
+        let said = "0123456789abcdef".repeat(4);
+        assert_eq!(pin(&format!("[encoder]\nsha256 = \"{said}\"")), Some(said), "what is said counts");
     }
 
     #[test]
@@ -175,6 +210,7 @@ mod tests {
             ("[novelty]\nnearest = 0", "novelty.nearest"),
             ("[score]\nnovelty_saturation = 2.0", "score.novelty_saturation"),
             ("[encoder]\nprecision = \"f8\"", "f8"),
+            ("[encoder]\nsha256 = \"8834\"", "encoder.sha256"),
             ("[score\n", "line 1"),
         ] {
             let error = Config::parse(text, "criteria.toml").expect_err(text).to_string();

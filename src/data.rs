@@ -3,7 +3,7 @@
 //! A round comes from JSON Lines ([`Round::read`]) or from rows in memory ([`Round::from_rows`]). Whatever holds a
 //! [`Round`] may rely on what is checked here: every index fits, every miner and every prompt has a response, no
 //! (prompt, miner) pair comes twice, a uid belongs to one hotkey, arrivals of one prompt can be compared, and
-//! embeddings are finite, of one length and scaled to unit length.
+//! embeddings are finite, not all zero and of one length.
 
 mod builder;
 mod lines;
@@ -99,7 +99,7 @@ pub struct Response {
     pub text: String,
     /// When it arrived, as a block number. Within one prompt all responses have it or none has.
     pub block: Option<u64>,
-    /// An embedding that came with the row, scaled to unit length; [`Round::embedding_length`] numbers.
+    /// An embedding that came with the row, as it came: finite, not all zero, [`Round::embedding_length`] numbers.
     pub embedding: Option<Vec<f32>>,
     /// Index into [`Round::files`].
     pub file: u32,

@@ -17,7 +17,7 @@ pub mod stages;
 pub use error::{Error, Result};
 
 /// Every kernel of the engine. Tests, benches and `doctor` walk this table; adding a kernel is two files and one line.
-pub static KERNELS: [&device::Kernel; 25] = [
+pub static KERNELS: [&device::Kernel; 26] = [
     &device::ceiling::ARITHMETIC,
     &device::ceiling::COPY,
     &nn::embed::KERNEL,
@@ -32,8 +32,9 @@ pub static KERNELS: [&device::Kernel; 25] = [
     &nn::exact::attention::KERNEL,
     &nn::exact::norm::KERNEL,
     &nn::exact::pool::KERNEL,
-    &stages::novelty::KERNEL,
-    &stages::loss::KERNEL,
+    &stages::novelty::products::KERNEL,
+    &stages::novelty::nearest::KERNEL,
+    &stages::loss::cosine::KERNEL,
     &stages::yuma::device::arithmetic::KERNEL,
     &stages::yuma::device::rows::KERNEL,
     &stages::yuma::device::consensus::KERNEL,

@@ -1,20 +1,26 @@
 //! Laws of a scored round, each against an oracle that shares nothing with the code: f64 for novelty, integers for what
-//! comes after the scores.
+//! comes after the scores. What is scored in integers is the same to the last bit on every device, in any order and batch.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up must fail")]
 
 mod common;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::{devices, model, package};
-use tauscore::config::Config;
+use tauscore::config::{Config, EncoderConfig, Precision};
 use tauscore::data::{Options, ReferenceRow, Round, Row, Source};
 use tauscore::device::Device;
 use tauscore::pipeline::{self, Embedder, Outcome, ScoredMiner, ScoredResponse};
 use tauscore::stages::score::Unanswered;
 
 const WIDTH: usize = 96;
+
+/// What an f64 near 1 may be off by where the oracle rounds more than once.
+const LAST_BIT: f64 = f64::EPSILON;
+
+/// The most that the novelty of a copy can be in integers: a row's length is 32768 only to within a rounding.
+const COPY: f64 = 1.0 / 8_192.0;
 
 /// SplitMix64.
 struct Random(u64);
@@ -48,8 +54,12 @@ impl Random {
     }
 }
 
+fn tiny_folder() -> PathBuf {
+    package().join("datasets/models/f32-mean")
+}
+
 fn tiny(device: &Device) -> Embedder {
-    Embedder::load(device, &package().join("datasets/models/f32-mean"), None).unwrap()
+    common::embedder(device, &tiny_folder(), Precision::Exact)
 }
 
 fn round(rows: Vec<Row>) -> Round {
@@ -72,26 +82,37 @@ fn nearest(k: usize) -> Config {
     config
 }
 
-/// Directions around a few centres, some of them the very same: near neighbours, ties and strangers.
-fn direction(random: &mut Random, centres: &[Vec<f32>], given: &[Vec<f32>]) -> Vec<f32> {
+/// Directions around a few centres, some of them the very same: near neighbours, ties and strangers. In integers they are brought
+/// to a length of 32768.
+fn direction(random: &mut Random, precision: Precision, centres: &[Vec<f32>], given: &[Vec<f32>]) -> Vec<f32> {
     if !given.is_empty() && random.below(10) == 0 {
         return given[random.below(given.len())].clone();
     }
     let spread = [0.05, 0.5, 2.0][random.below(3)];
     let centre = &centres[random.below(centres.len())];
-    centre.iter().map(|x| x + spread * random.number()).collect()
+    let row: Vec<f32> = centre.iter().map(|x| x + spread * random.number()).collect();
+    let scale = 32_768.0 / row.iter().map(|x| x * x).sum::<f32>().sqrt();
+    match precision {
+        Precision::Exact => row.iter().map(|x| (x * scale).round()).collect(),
+        Precision::F32 => row,
+    }
 }
 
 /// One prompt that more miners answer than a block holds, others with a few; blocks with many ties; shuffled.
-fn embedded_rows(random: &mut Random, centres: &[Vec<f32>], prompts: &[(&str, usize)], first: usize) -> Vec<Row> {
+fn embedded_rows(
+    random: &mut Random,
+    precision: Precision,
+    centres: &[Vec<f32>],
+    prompts: &[(&str, usize)],
+) -> Vec<Row> {
     let (mut rows, mut given) = (Vec::new(), Vec::new());
     for (prompt, miners) in prompts {
         for miner in 0..*miners {
-            let embedding = direction(random, centres, &given);
+            let embedding = direction(random, precision, centres, &given);
             given.push(embedding.clone());
             rows.push(Row {
                 prompt_id: (*prompt).to_owned(),
-                miner: format!("miner{:05}", first + miner * 7919 % 100_003),
+                miner: format!("miner{:05}", miner * 7919 % 100_003),
                 response: format!("response {miner}"),
                 block: Some(random.below(60) as u64),
                 embedding: Some(embedding),
@@ -103,13 +124,17 @@ fn embedded_rows(random: &mut Random, centres: &[Vec<f32>], prompts: &[(&str, us
     rows
 }
 
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
+/// Products of integers are exact in f64, and 1 is 2^30.
+fn cosine(precision: Precision, a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+    match precision {
+        Precision::Exact => dot(a, b) / f64::from(1 << 30),
+        Precision::F32 => dot(a, b) / (dot(a, a) * dot(b, b)).sqrt(),
+    }
 }
 
 /// All that a row may be compared with, and how similar it is, by the rules and nothing else.
-fn compared<'a>(rows: &'a [Row], history: &'a [Row], at: usize) -> Vec<(f64, &'a Row)> {
+fn compared<'a>(precision: Precision, rows: &'a [Row], history: &'a [Row], at: usize) -> Vec<(f64, &'a Row)> {
     let row = &rows[at];
     let arrival = |row: &Row| (row.block, row.miner.clone());
     let before = rows
@@ -117,26 +142,28 @@ fn compared<'a>(rows: &'a [Row], history: &'a [Row], at: usize) -> Vec<(f64, &'a
         .filter(|other| other.prompt_id == row.prompt_id && other.miner != row.miner && arrival(other) < arrival(row));
     let bank = history.iter().filter(|other| other.miner != row.miner);
     let of = |row: &'a Row| row.embedding.as_deref().unwrap();
-    before.chain(bank).map(|other| (cosine(of(row), of(other)), other)).collect()
+    before.chain(bank).map(|other| (cosine(precision, of(row), of(other)), other)).collect()
 }
 
-fn novelty_equals_brute_force(device: &Device, ks: &[usize], tolerance: f64) {
+fn novelty_equals_brute_force(device: &Device, precision: Precision, ks: &[usize], tolerance: f64) {
     let mut random = Random::new();
     let centres: Vec<Vec<f32>> = (0..12).map(|_| (0..WIDTH).map(|_| random.number()).collect()).collect();
-    let rows = embedded_rows(&mut random, &centres, &[("small", 3), ("large", 1100), ("middle", 90), ("one", 1)], 0);
+    let prompts = [("small", 3), ("large", 1100), ("middle", 90), ("one", 1)];
+    let rows = embedded_rows(&mut random, precision, &centres, &prompts);
     // Half of the history's miners answer in the round as well; it alone is more than one block.
-    let mut history = embedded_rows(&mut random, &centres, &[("old", 700), ("older", 400)], 0);
+    let mut history = embedded_rows(&mut random, precision, &centres, &[("old", 700), ("older", 400)]);
     for (index, row) in history.iter_mut().enumerate() {
         if index % 2 == 0 {
             row.miner = format!("former_{index}");
         }
     }
     let (early, late) = history.split_at(500);
-    let embedder = tiny(device);
+    let embedder = common::embedder(device, &tiny_folder(), precision);
     let bank = [round(early.to_vec()), round(late.to_vec())];
     for bank in [&bank[..], &[]] {
         let history = if bank.is_empty() { &[][..] } else { &history[..] };
-        let mut right: Vec<Vec<(f64, &Row)>> = (0..rows.len()).map(|at| compared(&rows, history, at)).collect();
+        let mut right: Vec<Vec<(f64, &Row)>> =
+            (0..rows.len()).map(|at| compared(precision, &rows, history, at)).collect();
         right.iter_mut().for_each(|list| list.sort_by(|a, b| b.0.total_cmp(&a.0)));
         assert_eq!(right.iter().any(Vec::is_empty), bank.is_empty(), "without history somebody is the first");
         for k in ks {
@@ -145,12 +172,12 @@ fn novelty_equals_brute_force(device: &Device, ks: &[usize], tolerance: f64) {
                 let count = list.len().min(*k);
                 let mean = list[..count].iter().map(|(similarity, _)| similarity).sum::<f64>() / count.max(1) as f64;
                 let novelty = if count == 0 { 1.0 } else { (1.0 - mean).clamp(0.0, 1.0) };
-                let off = (f64::from(found.novelty) - novelty).abs();
+                let off = (found.novelty - novelty).abs();
                 let what = format!("k = {k}, {} rows of history, {} to {}", history.len(), row.miner, row.prompt_id);
                 assert!(off <= tolerance, "{what}: {} is off by {off:e} from {novelty}", found.novelty);
                 assert_eq!(found.nearest.is_none(), count == 0, "{what}: a neighbour where there is any");
                 let Some(near) = &found.nearest else { continue };
-                let off = (f64::from(near.similarity) - list[0].0).abs();
+                let off = (near.similarity - list[0].0.min(1.0)).abs();
                 assert!(off <= tolerance, "{what}: the nearest is off by {off:e}");
                 let named = list
                     .iter()
@@ -165,14 +192,47 @@ fn novelty_equals_brute_force(device: &Device, ks: &[usize], tolerance: f64) {
 
 #[test]
 fn novelty_is_that_of_brute_force_on_the_cpu() {
-    novelty_equals_brute_force(&Device::cpu(), &[1, 3, 16], 1e-6);
+    novelty_equals_brute_force(&Device::cpu(), Precision::Exact, &[1, 3, 16], LAST_BIT);
+    novelty_equals_brute_force(&Device::cpu(), Precision::F32, &[1, 3, 16], 1e-6);
 }
 
 #[test]
 fn novelty_is_that_of_brute_force_on_every_adapter() {
     for device in devices() {
-        novelty_equals_brute_force(&device, &[3], 2e-6);
+        novelty_equals_brute_force(&device, Precision::Exact, &[3], LAST_BIT);
+        novelty_equals_brute_force(&device, Precision::F32, &[3], 2e-6);
     }
+}
+
+#[test]
+fn what_came_with_a_row_must_be_of_the_precision() {
+    let row = |miner: &str, embedding: Vec<f32>| Row {
+        prompt_id: "p".into(),
+        miner: miner.into(),
+        embedding: Some(embedding),
+        ..Row::default()
+    };
+    let (mut integers, mut floats) = (vec![0.0; WIDTH], vec![0.0; WIDTH]);
+    (integers[3], floats[3]) = (-32_768.0, -1.0);
+    let embedder = tiny(&Device::cpu());
+    let outcome =
+        score(&embedder, &round(vec![row("a", integers.clone()), row("b", integers.clone())]), &[], &Config::default());
+    assert_eq!(outcome.responses[1].novelty, 0.0, "a row of integers is taken as it is");
+    let error = |rows: Vec<Row>| {
+        let refused = pipeline::score(&embedder, &round(rows), &[], None, &Config::default(), &mut |_| {});
+        let error = refused.expect_err("not what the encoder makes");
+        assert!(error.remedy().is_some_and(|remedy| remedy.contains("precision = \"f32\"")), "{error}: the way out");
+        error.to_string()
+    };
+    floats[4] = 0.5;
+    let refused = error(vec![row("a", integers.clone()), row("b", floats.clone())]);
+    assert!(refused.starts_with("rows:2: embedding: holds 0.5"), "{refused}");
+    integers[3] = 1.0;
+    let refused = error(vec![row("a", integers)]);
+    assert!(refused.starts_with("rows:1: embedding: is a row of length 1,"), "{refused}");
+    let embedder = common::embedder(&Device::cpu(), &tiny_folder(), Precision::F32);
+    let outcome = score(&embedder, &round(vec![row("a", floats.clone()), row("b", floats)]), &[], &Config::default());
+    assert!(outcome.responses[1].novelty < 1e-6, "floats of any length go with the encoder in floats");
 }
 
 /// Rows as a validator has them: texts, blocks, uids.
@@ -230,9 +290,14 @@ fn the_order_of_rows_changes_nobodys_result() {
 
 #[test]
 fn a_late_copy_costs_only_the_copycat() {
-    let embedder = tiny(&Device::cpu());
+    for (precision, novelty, earns) in [(Precision::Exact, COPY, 8), (Precision::F32, 1e-6, 0)] {
+        a_late_copy(&common::embedder(&Device::cpu(), &tiny_folder(), precision), novelty, earns);
+    }
+}
+
+fn a_late_copy(embedder: &Embedder, novelty: f64, earns: u16) {
     let rows: Vec<Row> = text_rows(20, 6).into_iter().filter(|row| !row.response.is_empty()).collect();
-    let alone = score(&embedder, &round(rows.clone()), &[], &Config::default());
+    let alone = score(embedder, &round(rows.clone()), &[], &Config::default());
     // He stands first in the file, and his name comes before all others.
     let copies = rows.iter().filter(|row| row.miner == "m3").map(|row| Row {
         miner: "a copycat".into(),
@@ -241,14 +306,14 @@ fn a_late_copy_costs_only_the_copycat() {
         ..row.clone()
     });
     let with: Vec<Row> = copies.chain(rows.iter().cloned()).collect();
-    let outcome = score(&embedder, &round(with.clone()), &[], &Config::default());
+    let outcome = score(embedder, &round(with.clone()), &[], &Config::default());
     let (before, after) = (by_pair(&rows, &alone), by_pair(&with, &outcome));
     let mut copied = 0;
     for ((prompt, miner), scored) in &after {
         if *miner == "a copycat" {
             copied += 1;
-            assert!(scored.novelty < 1e-6, "{prompt}: a copy is not novel: {}", scored.novelty);
-            assert_eq!(scored.score, 0, "{prompt}: and earns nothing");
+            assert!(scored.novelty < novelty, "{prompt}: a copy is not novel: {}", scored.novelty);
+            assert!(scored.score <= earns, "{prompt}: and earns next to nothing: {}", scored.score);
         } else if *miner == "m3" {
             assert_eq!(*scored, before[&(*prompt, *miner)], "{prompt}: the original keeps everything");
         }
@@ -264,8 +329,8 @@ fn check_after_the_floats(rows: &[Row], outcome: &Outcome, config: &Config, prom
     for (row, scored) in rows.iter().zip(&outcome.responses) {
         assert!((0.0..=1.0).contains(&scored.accuracy) && (0.0..=1.0).contains(&scored.novelty), "{scored:?}");
         assert_eq!(scored.accuracy, (1.0 - scored.loss).clamp(0.0, 1.0), "accuracy from loss");
-        let novelty = (f64::from(scored.novelty) / shape.novelty_saturation).min(1.0);
-        let product = f64::from(scored.accuracy).powf(shape.accuracy_power) * novelty.powf(shape.novelty_power);
+        let novelty = (scored.novelty / shape.novelty_saturation).min(1.0);
+        let product = scored.accuracy.powf(shape.accuracy_power) * novelty.powf(shape.novelty_power);
         let right = if row.response.trim().is_empty() { 0.0 } else { product * 65_535.0 };
         let off = (f64::from(scored.score) - right).abs();
         assert!(off <= 0.5 + 1e-6, "{} to {}: {} is not {right}", row.miner, row.prompt_id, scored.score);
@@ -366,7 +431,7 @@ fn is_copycat(name: &str) -> bool {
 #[test]
 fn copycats_end_last_and_originals_as_if_they_were_not_there() {
     let Some(model) = model() else { return };
-    let embedder = Embedder::load(&Device::cpu(), &model, None).unwrap();
+    let embedder = common::embedder(&Device::cpu(), &model, Precision::Exact);
     let ((rows, all), (honest_rows, honest)) = (demo(4, |_| true), demo(4, |name| !is_copycat(name)));
     let with = score(&embedder, &all, &[], &Config::default());
     let without = score(&embedder, &honest, &[], &Config::default());
@@ -388,10 +453,15 @@ fn copycats_end_last_and_originals_as_if_they_were_not_there() {
     }
 }
 
-fn equal_on(device: &Device, folder: &Path, of: &Round) {
+fn equal_on(device: &Device, folder: &Path, precision: Precision, of: &Round) {
     let config = nearest(2);
-    let right = score(&Embedder::load(&Device::cpu(), folder, None).unwrap(), of, &[], &config);
-    let found = score(&Embedder::load(device, folder, None).unwrap(), of, &[], &config);
+    let right = score(&common::embedder(&Device::cpu(), folder, precision), of, &[], &config);
+    let found = score(&common::embedder(device, folder, precision), of, &[], &config);
+    if precision == Precision::Exact {
+        assert_eq!(found.responses, right.responses, "{}: bit by bit", device.name());
+        assert_eq!(found.miners, right.miners, "{}: bit by bit", device.name());
+        return;
+    }
     for (right, found) in right.responses.iter().zip(&found.responses) {
         let pairs = [(right.novelty, found.novelty), (right.loss, found.loss), (right.accuracy, found.accuracy)];
         for (right, found) in pairs {
@@ -407,14 +477,92 @@ fn equal_on(device: &Device, folder: &Path, of: &Round) {
 
 #[test]
 fn every_adapter_scores_as_the_cpu_does() {
-    let folder = package().join("datasets/models/f32-mean");
     for device in devices() {
         // Software adapters take long: twelve questions with the tiny model, two with the real one.
         let (tiny, step) = if device.is_software() { (20, 120) } else { (1, 4) };
-        equal_on(&device, &folder, &demo(tiny, |_| true).1);
-        if let Some(model) = model() {
-            equal_on(&device, &model, &demo(step, |_| true).1);
+        for precision in [Precision::Exact, Precision::F32] {
+            equal_on(&device, &tiny_folder(), precision, &demo(tiny, |_| true).1);
         }
+        if let Some(model) = model() {
+            equal_on(&device, &model, Precision::Exact, &demo(step, |_| true).1);
+        }
+    }
+}
+
+/// The lines of `scores.jsonl` of a round.
+fn lines(embedder: &Embedder, of: &Round) -> Vec<String> {
+    let outcome = score(embedder, of, &[], &Config::default());
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    pipeline::write(&out, of, &outcome, &Config::default(), None::<&()>).unwrap();
+    std::fs::read_to_string(out.join("scores.jsonl")).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// BLAKE3 of the lines of twelve of the demo's questions, scored with a tiny model.
+const RECORDED: &str = "00147bd3681cb1d6029220a84cc6a8c4a662e1754823839a2fb7e39f78334c0a";
+
+#[test]
+fn the_lines_of_a_round_are_as_recorded() {
+    let lines = lines(&tiny(&Device::cpu()), &demo(20, |_| true).1);
+    // Recorded on x86-64; whatever the machine, the text is this one.
+    assert_eq!(blake3::hash(lines.concat().as_bytes()).to_hex().as_str(), RECORDED, "{} lines", lines.len());
+}
+
+/// The first prompts of a round of real answers that is kept beside the repository.
+fn real_round(prompts: usize) -> Option<Vec<Row>> {
+    let path = package().join("../shared/data");
+    let read = |name: &str| std::fs::read_to_string(path.join(name)).ok();
+    let (Some(rows), Some(references)) = (read("dev.jsonl"), read("dev_reference.jsonl")) else {
+        common::skip(&format!("{} is not there", path.display()));
+        return None;
+    };
+    let sources = |name: &str, text: String| [Source::reader(name, std::io::Cursor::new(text))];
+    let all = Round::read(sources("rows", rows), sources("references", references), Options::default()).unwrap().0;
+    let row = |response: &tauscore::data::Response| {
+        let prompt = all.prompt_of(response).unwrap();
+        Row {
+            prompt_id: prompt.id.clone(),
+            miner: all.miner_of(response).unwrap().hotkey.as_str().to_owned(),
+            response: response.text.clone(),
+            reference: prompt.reference.clone(),
+            // By the order of the file, whatever order they are handed in.
+            block: Some(response.line as u64),
+            ..Row::default()
+        }
+    };
+    let mut responses: Vec<_> = all.responses().iter().filter(|row| (row.prompt as usize) < prompts).collect();
+    responses.sort_by_key(|row| row.prompt);
+    Some(responses.into_iter().map(row).collect())
+}
+
+#[test]
+fn a_real_round_is_the_same_to_the_byte_on_every_device_and_in_any_order() {
+    let (Some(model), Some(rows)) = (model(), real_round(10)) else { return };
+    let all = std::env::var_os("TAUSCORE_TEST_ALL").is_some();
+    let round = |rows: &[Row]| Round::from_rows(rows.to_vec(), [], Options::default()).unwrap().0;
+    let embedder = |device: &Device, limit: Option<usize>| {
+        let config = EncoderConfig { max_tokens: limit, ..common::encoder(&model, Precision::Exact) };
+        Embedder::load(device, &model, &config, &mut |_| {}).unwrap()
+    };
+    // In full it takes minutes where a software adapter embeds.
+    let limit = (!all).then_some(24);
+    let cpu = embedder(&Device::cpu(), limit);
+    let right = lines(&cpu, &round(&rows));
+    assert_eq!(right.len(), 320, "32 answers to each prompt");
+
+    let mut shuffled: Vec<(Row, &String)> = rows.iter().cloned().zip(&right).collect();
+    Random::new().shuffle(&mut shuffled);
+    let (shuffled, moved): (Vec<Row>, Vec<&String>) = shuffled.into_iter().unzip();
+    assert!(lines(&cpu, &round(&shuffled)).iter().eq(moved), "in another order every row keeps its line");
+    let alone: Vec<String> =
+        rows.chunk_by(|a, b| a.prompt_id == b.prompt_id).flat_map(|rows| lines(&cpu, &round(rows))).collect();
+    assert!(alone == right, "each prompt in a round of its own");
+
+    for device in devices() {
+        // One software adapter is slower still.
+        let prompts = if all || !device.name().contains("SwiftShader") { 10 } else { 1 };
+        let found = lines(&embedder(&device, limit), &round(&rows[..32 * prompts]));
+        assert!(found == right[..32 * prompts], "{}: other bytes", device.name());
     }
 }
 

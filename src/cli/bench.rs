@@ -142,7 +142,7 @@ fn time(device: &Device, kernel: &'static Kernel) -> Result<KernelRow> {
 fn stages(args: &BenchArgs, device: &Device, console: &Console) -> Result<Vec<StageRow>> {
     let mut config = Config::default();
     args.model.apply(&mut config);
-    let embedder: Embedder = args.model.load(&config, device, console)?;
+    let embedder: Embedder = args.model.load(&mut config, &args.device, device.clone(), console)?;
     embedder.embed(&["warm up", "the device and its shaders"])?;
     let round = super::demo::round()?;
     let mut rows = Vec::new();

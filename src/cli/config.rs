@@ -16,7 +16,7 @@ pub(super) struct ConfigArgs {
 pub(super) fn run(args: &ConfigArgs, console: &Console, out: &mut dyn Write) -> Outcome {
     let config = criteria(args.config.as_deref())?;
     if console.json {
-        write_json(out, &serde_json::json!({"digest": config.digest(), "criteria": config}))?;
+        write_json(out, &serde_json::json!({"digest": config.digest(), "criteria": config.effective()}))?;
     } else {
         write_text(out, &format!("# digest (BLAKE3 of what follows): {}\n{}", config.digest(), config.to_toml()))?;
     }

@@ -45,7 +45,8 @@ pub(super) fn run(args: &DemoArgs, console: &Console, out: &mut dyn Write) -> Ou
     }
     let round = round()?;
     let device = args.device.open(console)?;
-    let embedder = args.model.load(&config, &device, console)?;
+    let embedder = args.model.load(&mut config, &args.device, device, console)?;
+    let device = embedder.device();
 
     let text = !console.json;
     if text {

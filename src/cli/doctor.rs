@@ -57,7 +57,7 @@ pub(super) fn run(args: &DoctorArgs, console: &Console, out: &mut dyn Write) -> 
     if args.device.is_none() {
         opened.push(Device::cpu());
     }
-    let model = match minilm() {
+    let model = match minilm(console) {
         Ok(model) => Some(model),
         Err(error) => {
             let remedy = error.remedy().unwrap_or_default();
@@ -82,9 +82,9 @@ pub(super) fn run(args: &DoctorArgs, console: &Console, out: &mut dyn Write) -> 
 }
 
 /// The integer model whose embeddings are recorded. It is not fetched.
-fn minilm() -> Result<IntegerModel> {
+fn minilm(console: &Console) -> Result<IntegerModel> {
     let folder = Store::from_env()?.resolve(DEFAULT_MODEL, true, &mut |_| {})?;
-    let model = IntegerModel::of_folder(&folder)?;
+    let model = IntegerModel::of_folder(&folder, &mut console.listener())?;
     let digest = model.digest();
     if digest == MINILM_DIGEST {
         return Ok(model);

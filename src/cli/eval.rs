@@ -5,12 +5,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::embed::Arithmetic;
 use super::{Console, DeviceArgs, ModelArgs, Outcome, Status, write_json, write_text};
-use crate::config::Config;
+use crate::config::{Config, Precision};
 use crate::data::{Source, read_pairs};
 use crate::pipeline::{TextSimilarity, text_similarity};
-use crate::stages::eval::{exact_similarities, similarities};
 
 /// Options of `tauscore eval`.
 #[derive(Debug, clap::Args)]
@@ -19,9 +17,6 @@ pub(super) struct EvalArgs {
     /// line, plain or gzip; `-` for standard input
     #[arg(long, value_name = "PAIRS")]
     sts: PathBuf,
-    /// The arithmetic: integers, the same on all devices, or floats, which differ in the last digits between them
-    #[arg(long, value_name = "PRECISION", default_value = "exact")]
-    precision: Arithmetic,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -33,7 +28,7 @@ pub(super) struct EvalArgs {
 struct Report {
     device: String,
     model: String,
-    precision: Arithmetic,
+    precision: Precision,
     sts: TextSimilarity,
 }
 
@@ -42,31 +37,14 @@ pub(super) fn run(args: &EvalArgs, console: &Console, out: &mut dyn Write) -> Ou
     args.model.apply(&mut config);
     let pairs = read_pairs(Source::path(&args.sts))?;
     let device = args.device.open(console)?;
-    let listen = &mut console.listener();
-    let sts = match args.precision {
-        Arithmetic::F32 => {
-            let embedder = args.model.load(&config, &device, console)?;
-            let embed = |texts: &[&str]| {
-                let (lists, rows) = embedder.embed(texts)?;
-                Ok((lists, similarities(&rows.values, rows.width)))
-            };
-            text_similarity(&pairs, embedder.chunk() / 2, embed, listen)?
-        }
-        Arithmetic::Exact => {
-            let embedder = args.model.load_exact(&config, &device, console)?;
-            let embed = |texts: &[&str]| {
-                let (lists, rows) = embedder.embed(texts)?;
-                Ok((lists, exact_similarities(&rows, embedder.encoder().width())))
-            };
-            text_similarity(&pairs, embedder.chunk() / 2, embed, listen)?
-        }
-    };
+    let embedder = args.model.load(&mut config, &args.device, device, console)?;
+    let sts = text_similarity(&embedder, &pairs, &mut console.listener())?;
     if sts.truncated > 0 {
         console.warn(&format!("{} texts were longer than the limit and were cut", sts.truncated));
     }
     if console.json {
-        let model = config.encoder.model;
-        write_json(out, &Report { device: device.name(), model, precision: args.precision, sts })?;
+        let device = embedder.device().name();
+        write_json(out, &Report { device, model: config.encoder.model, precision: embedder.precision(), sts })?;
         return Ok(Status::Good);
     }
     let spearman = sts.spearman.map_or("undefined, all similarities are the same".into(), |r| format!("{r:.4}"));

@@ -16,15 +16,16 @@ mod score;
 mod table;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Config;
+use crate::config::{Config, Precision};
 use crate::device::{Choice, Device, Instructions};
 use crate::models::Store;
-use crate::pipeline::{Embedder, ExactEmbedder};
+use crate::pipeline::Embedder;
+use crate::progress::Event;
 use crate::{Error, Result};
 use console::Console;
 
@@ -97,6 +98,9 @@ struct ModelArgs {
     /// A known model, or a folder with config.json, tokenizer.json and model.safetensors
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
+    /// exact (integers, the same on every machine) or f32; overrides the criteria
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Precision>,
     /// Cut texts at this many tokens [default: the model's own limit]
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
@@ -175,26 +179,16 @@ impl DeviceArgs {
         Ok(device)
     }
 
-    /// Opens the device and loads onto it what tests it first. Where it fails that test and was chosen by `auto`, the CPU takes its
+    /// Loads onto the device that was opened what tests it first. Where it fails that test and was chosen by `auto`, the CPU takes its
     /// place, with a warning.
-    fn load<T>(&self, console: &Console, load: impl Fn(&Device) -> Result<T>) -> Result<(Device, T)> {
-        self.load_onto(self.open(console)?, console, load)
-    }
-
-    fn load_onto<T>(
-        &self,
-        device: Device,
-        console: &Console,
-        load: impl Fn(&Device) -> Result<T>,
-    ) -> Result<(Device, T)> {
+    fn load<T>(&self, device: Device, console: &Console, load: impl Fn(&Device) -> Result<T>) -> Result<T> {
         match load(&device) {
             Err(error @ Error::SelfTest { .. }) if self.device == Choice::Auto && !device.is_cpu() => {
                 let device = Device::cpu();
                 console.warn(&format!("{error}; going on with the {}", device.name()));
-                let loaded = load(&device)?;
-                Ok((device, loaded))
+                load(&device)
             }
-            loaded => Ok((device, loaded?)),
+            loaded => loaded,
         }
     }
 }
@@ -205,24 +199,33 @@ impl ModelArgs {
         if let Some(model) = &self.model {
             config.encoder.model.clone_from(model);
         }
+        if let Some(precision) = self.precision
+            && precision != config.encoder.precision
+        {
+            config.encoder.precision = precision;
+            // It is the other precision's.
+            config.encoder.sha256 = None;
+        }
         if self.max_tokens.is_some() {
             config.encoder.max_tokens = self.max_tokens;
         }
     }
 
-    /// Finds, fetches if need be, and loads the model that the criteria name.
-    fn load(&self, config: &Config, device: &Device, console: &Console) -> Result<Embedder> {
-        Embedder::load(device, &self.folder(config, console)?, config.encoder.max_tokens)
-    }
-
-    /// As [`Self::load`], in integers.
-    fn load_exact(&self, config: &Config, device: &Device, console: &Console) -> Result<ExactEmbedder> {
-        ExactEmbedder::load(device, &self.folder(config, console)?, config.encoder.max_tokens)
-    }
-
-    /// The folder of the model that the criteria name.
-    fn folder(&self, config: &Config, console: &Console) -> Result<PathBuf> {
-        console.fetching(|progress| Store::from_env()?.resolve(&config.encoder.model, self.offline, progress))
+    /// Finds, fetches if need be, and loads the model that the criteria name, onto what `device` opened or, after a failed self-test, its
+    /// substitute. From then on the criteria say which weights they mean.
+    fn load(&self, config: &mut Config, device: &DeviceArgs, opened: Device, console: &Console) -> Result<Embedder> {
+        let encoder = &mut config.encoder;
+        let folder = console.fetching(|progress| Store::from_env()?.resolve(&encoder.model, self.offline, progress))?;
+        let embedder = device.load(opened, console, |device| {
+            Embedder::load(device, &folder, encoder, &mut |event| {
+                if let Event::Began { .. } = event {
+                    console.note("converting the model to integers, which is kept beside it");
+                }
+                console.event(&event);
+            })
+        })?;
+        encoder.sha256 = Some(embedder.digest().to_owned());
+        Ok(embedder)
     }
 }
 
@@ -258,34 +261,34 @@ mod tests {
         (DeviceArgs { device: device.parse().expect("any text is a choice") }, Console::new(&global))
     }
 
-    /// Loads nothing, and holds adapters to a wrong answer.
-    fn load(device: &Device) -> Result<&'static str> {
+    /// Loads nothing, and holds adapters to a wrong answer. Gives whether it is the CPU.
+    fn load(device: &Device) -> Result<bool> {
         let mut answers = known_answers()?;
         if !device.is_cpu() {
             answers[0].written = "0000000000000000".into();
         }
-        run_with(device, &answers[..1]).map(|()| "loaded")
+        run_with(device, &answers[..1]).map(|()| device.is_cpu())
     }
 
     #[test]
     fn auto_leaves_a_device_that_fails_its_test_and_a_named_one_ends_the_command() {
         for device in adapters().into_iter().filter_map(|adapter| adapter.open().ok()) {
             let (auto, console) = arguments("auto");
-            let (taken, loaded) = auto.load_onto(device.clone(), &console, load).expect("the CPU takes its place");
-            assert!(taken.is_cpu() && loaded == "loaded", "{} was kept", device.name());
+            let cpu = auto.load(device.clone(), &console, load).expect("the CPU takes its place");
+            assert!(cpu, "{} was kept", device.name());
             for choice in ["gpu", "llvmpipe"] {
                 let (named, console) = arguments(choice);
-                let error = named.load_onto(device.clone(), &console, load).expect_err("it is wrong");
+                let error = named.load(device.clone(), &console, load).expect_err("it is wrong");
                 let text = error.to_string();
                 assert!(text.contains(&device.name()) && text.contains("nn/exact/embed"), "{choice}: {text}");
                 assert!(error.remedy().is_some_and(|remedy| remedy.contains("--device cpu")), "{choice}: {error:?}");
             }
         }
         let (auto, console) = arguments("auto");
-        let (taken, _) = auto.load_onto(Device::cpu(), &console, load).expect("nothing is wrong with the CPU");
-        assert!(taken.is_cpu(), "the CPU stays");
+        let cpu = auto.load(Device::cpu(), &console, load).expect("nothing is wrong with the CPU");
+        assert!(cpu, "the CPU stays");
         let broken = |_: &Device| -> Result<()> { Err(output(std::io::Error::other("full"))) };
-        let error = auto.load_onto(Device::cpu(), &console, broken).expect_err("an error of another kind");
+        let error = auto.load(Device::cpu(), &console, broken).expect_err("an error of another kind");
         assert!(matches!(error, Error::Io { .. }), "{error}");
     }
 }

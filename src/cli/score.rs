@@ -90,7 +90,8 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     pipeline::references(&round)?;
 
     let device = args.device.open(console)?;
-    let embedder = args.model.load(&config, &device, console)?;
+    let embedder = args.model.load(&mut config, &args.device, device, console)?;
+    let device = embedder.device();
     let outcome = pipeline::score(&embedder, &round, &history, subnet, &config, &mut console.listener())?;
     let epoch = match (&state, &args.validator) {
         (Some(state), Some(validator)) => Some(pipeline::epoch(&device, state, validator, &outcome)?),

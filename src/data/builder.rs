@@ -163,7 +163,7 @@ impl Builder {
         let Some(hotkey) = Hotkey::new(miner) else {
             return Err(empty(names.miner));
         };
-        let embedding = embedding.map(unit_length).transpose()?;
+        embedding.as_deref().map_or(Ok(()), check_embedding)?;
         let prompt_at = self.prompt_index.get(&prompt_id).copied();
         let miner_at = self.miner_index.get(hotkey.as_str()).copied();
 
@@ -357,8 +357,8 @@ fn empty(field: &'static str) -> Fault {
     Fault::new(field, "is empty", "give a name")
 }
 
-/// Scales to unit length in f64, in order, so that every machine gets the same bits.
-fn unit_length(mut embedding: Vec<f32>) -> Result<Vec<f32>, Fault> {
+/// Refuses what has no direction.
+fn check_embedding(embedding: &[f32]) -> Result<(), Fault> {
     let field = Key::Embedding.name();
     let remedy = "give finite numbers that are not all zero";
     if embedding.is_empty() {
@@ -367,12 +367,8 @@ fn unit_length(mut embedding: Vec<f32>) -> Result<Vec<f32>, Fault> {
     if let Some(at) = embedding.iter().position(|number| !number.is_finite()) {
         return Err(Fault::new(format!("{field}[{at}]"), "is not a finite f32 number", remedy));
     }
-    let length = embedding.iter().map(|&number| f64::from(number) * f64::from(number)).sum::<f64>().sqrt();
-    if length == 0.0 {
+    if embedding.iter().all(|number| *number == 0.0) {
         return Err(Fault::new(field, "is all zero, and so has no direction", remedy));
     }
-    for number in &mut embedding {
-        *number = (f64::from(*number) / length) as f32;
-    }
-    Ok(embedding)
+    Ok(())
 }

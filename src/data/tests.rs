@@ -78,7 +78,7 @@ fn rows_become_a_round() {
     assert_eq!(names, [("a", Some(Uid(3))), ("b", None), ("18446744073709551615", None)], "miners");
     let responses: Vec<_> = round.responses().iter().map(|r| (r.prompt, r.miner, r.block, r.line)).collect();
     assert_eq!(responses, [(0, 0, Some(10), 1), (0, 1, Some(9), 4), (1, 2, None, 5)], "responses");
-    assert_eq!(round.responses()[2].embedding.as_deref(), Some([0.6_f32, 0.8].as_slice()), "unit length");
+    assert_eq!(round.responses()[2].embedding.as_deref(), Some([3.0_f32, 4.0].as_slice()), "as it came");
     assert_eq!((round.embedding_length(), round.unused_references()), (Some(2), 1), "counts");
     assert_eq!(round.arrivals(), [vec![1, 0], vec![2]], "by block");
     assert_eq!(round.files(), ["round.jsonl", "ref.jsonl"], "files");
@@ -314,11 +314,10 @@ fn rows_in_memory_meet_the_same_checks() {
     check(&error, ("rows", 2, "miner"), "empty");
     let nan = Row { embedding: Some(vec![f32::NAN]), ..row("a") };
     check(&Round::from_rows([nan], [], STRICT).expect_err("NaN"), ("rows", 1, "embedding[0]"), "finite");
-    // Squares of these overflow and underflow f32; the unit length is right all the same.
     for size in [f32::MAX, f32::from_bits(1)] {
         let row = Row { embedding: Some(vec![size, 0.0]), ..row("a") };
         let (round, _) = Round::from_rows([row], [], STRICT).expect("finite");
-        assert_eq!(round.responses()[0].embedding.as_deref(), Some([1.0, 0.0].as_slice()), "{size}");
+        assert_eq!(round.responses()[0].embedding.as_deref(), Some([size, 0.0].as_slice()), "{size}");
     }
 }
 
@@ -424,8 +423,8 @@ fn holds(round: &Round) {
         assert!(seen.insert((response.prompt, response.miner)), "no pair twice");
         if let Some(embedding) = &response.embedding {
             assert_eq!(Some(embedding.len()), round.embedding_length(), "one length");
-            let length: f64 = embedding.iter().map(|&x| f64::from(x).powi(2)).sum();
-            assert!((length - 1.0).abs() < 1e-5, "unit length, not {length}");
+            assert!(embedding.iter().all(|x| x.is_finite()), "finite: {embedding:?}");
+            assert!(embedding.iter().any(|x| *x != 0.0), "with a direction: {embedding:?}");
         }
     }
     for prompt in 0..round.prompts().len() {

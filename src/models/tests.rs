@@ -42,6 +42,7 @@ fn known() -> &'static [Known] {
         wheel_bytes: 1_000_000,
         member_prefix: "small/model/",
         files: files.leak(),
+        exact_sha256: "",
     }]
     .leak()
 }

@@ -34,6 +34,12 @@ fn tanh(x: f32) -> f32 {
     ((1.0 - e) / (1.0 + e)).copysign(x)
 }
 
+/// `numerator / denominator`, the same on every machine: below 2^53 both are exact, and the division alone rounds. This is where
+/// the numbers of the exact path become floats.
+pub(crate) fn ratio(numerator: i64, denominator: i64) -> f64 {
+    numerator as f64 / denominator as f64
+}
+
 /// What follows a linear layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]

@@ -4,6 +4,7 @@ pub mod attention;
 mod batch;
 pub(crate) mod config;
 pub mod embed;
+mod embeddings;
 pub mod exact;
 pub(crate) mod gemm;
 pub mod math;
@@ -15,3 +16,4 @@ pub mod products;
 pub(crate) mod weights;
 
 pub use batch::{TokenBatch, plan};
+pub use embeddings::{Embeddings, Precision, Rows};

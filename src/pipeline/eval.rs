@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::Embedder;
 use crate::Result;
 use crate::data::Pair;
 use crate::progress::{Event, Listener};
-use crate::stages::eval::spearman;
-use crate::stages::tokens::Tokens;
+use crate::stages::eval::{pair_similarities, spearman};
 
 /// How well similarities put pairs of texts into the order of people's scores.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,24 +25,18 @@ pub struct TextSimilarity {
     pub seconds: f64,
 }
 
-/// Compares the similarity of both texts of each pair with its score. `embed` takes the texts of up to `chunk` pairs, `[a, b, a, b,
-/// ...]`, and gives the tokens of each text and the similarity of each pair.
+/// Compares the similarity of both texts of each pair with its score.
 ///
 /// # Errors
-/// Those of `embed`.
-pub fn text_similarity(
-    pairs: &[Pair],
-    chunk: usize,
-    embed: impl Fn(&[&str]) -> Result<(Vec<Tokens>, Vec<f64>)>,
-    listen: Listener<'_>,
-) -> Result<TextSimilarity> {
+/// [`Error::Device`](crate::Error::Device) if the device fails.
+pub fn text_similarity(embedder: &Embedder, pairs: &[Pair], listen: Listener<'_>) -> Result<TextSimilarity> {
     let began = Instant::now();
     listen(Event::Began { stage: "embedding", total: pairs.len() as u64, unit: "pairs" });
     let (mut similarities, mut tokens, mut truncated) = (Vec::with_capacity(pairs.len()), 0, 0);
-    for chunk in pairs.chunks(chunk) {
+    for chunk in pairs.chunks(embedder.chunk().div_ceil(2)) {
         let texts: Vec<&str> = chunk.iter().flat_map(|pair| [pair.a.as_str(), &pair.b]).collect();
-        let (lists, similar) = embed(&texts)?;
-        similarities.extend(similar);
+        let (lists, rows) = embedder.embed(&texts)?;
+        similarities.extend(pair_similarities(&rows));
         tokens += lists.iter().map(|list| list.ids.len() as u64).sum::<u64>();
         truncated += lists.iter().filter(|list| list.truncated).count();
         listen(Event::Advanced { stage: "embedding", done: similarities.len() as u64 });

@@ -19,10 +19,10 @@ const OURS: [&str; 5] = ["scores.jsonl", "miners.json", "weights.json", "criteri
 struct ScoreRow<'a> {
     prompt_id: &'a str,
     miner: &'a str,
-    novelty: f32,
+    novelty: f64,
     nearest: Option<NearestRow<'a>>,
-    loss: f32,
-    accuracy: f32,
+    loss: f64,
+    accuracy: f64,
     score: f64,
     score_u16: u16,
     tokens: Option<u32>,
@@ -34,7 +34,7 @@ struct ScoreRow<'a> {
 struct NearestRow<'a> {
     miner: &'a str,
     prompt_id: &'a str,
-    similarity: f32,
+    similarity: f64,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     history: bool,
 }

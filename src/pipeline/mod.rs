@@ -5,11 +5,12 @@ mod epoch;
 mod eval;
 mod files;
 pub mod forecast;
+mod texts;
 
 use std::collections::HashMap;
 use std::time::Instant;
 
-pub use embedder::{Embedder, ExactEmbedder};
+pub use embedder::Embedder;
 pub use epoch::{EpochResult, epoch, validator};
 pub use eval::{TextSimilarity, text_similarity};
 pub use files::{check_folder, write};
@@ -17,25 +18,25 @@ pub use files::{check_folder, write};
 use crate::config::{Config, LossKind};
 use crate::data::{Round, Uid};
 use crate::progress::{Event, Listener};
-use crate::stages::encode::Embeddings;
 use crate::stages::loss;
 use crate::stages::novelty::{self, Bank, NOBODY};
 use crate::stages::score::{Unanswered, accuracy};
 use crate::stages::weights::{self, Tally};
 use crate::stages::yuma::State;
 use crate::{Error, Result};
+use texts::Texts;
 
 /// What came of one response.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScoredResponse {
     /// In [0, 1]; 1 = like nothing before.
-    pub novelty: f32,
+    pub novelty: f64,
     /// The most similar earlier response, if there is any.
     pub nearest: Option<Nearest>,
     /// The reference loss.
-    pub loss: f32,
+    pub loss: f64,
     /// In [0, 1], from the loss.
-    pub accuracy: f32,
+    pub accuracy: f64,
     /// The score in 65535ths.
     pub score: u16,
     /// Tokens that were embedded; `None` where the embedding came with the row.
@@ -54,7 +55,7 @@ pub struct Nearest {
     /// The prompt that he answered.
     pub prompt_id: String,
     /// Cosine of the two embeddings.
-    pub similarity: f32,
+    pub similarity: f64,
     /// Whether it is of an earlier round.
     pub history: bool,
 }
@@ -95,8 +96,8 @@ pub struct Outcome {
 /// gives uids to hotkeys, where it is known, and overrules those of the rows.
 ///
 /// # Errors
-/// [`Error::Usage`] if a prompt has no reference or an embedding has another width than the model's;
-/// [`Error::Device`] if the device fails.
+/// [`Error::Usage`] if a prompt has no reference or an embedding has another width than the model's; [`Error::Row`] if an
+/// embedding that came with a row is not one of the embedder's precision; [`Error::Device`] if the device fails.
 pub fn score(
     embedder: &Embedder,
     round: &Round,
@@ -116,29 +117,27 @@ pub fn score(
     }
     references.iter().for_each(|reference| texts.want(reference));
     texts.embed(listen)?;
+    let rows = texts.rows(round)?;
+    let (bank_rows, bank_miners) = bank(&mut texts, round, history)?;
+    let reference_rows: Vec<u32> = references.iter().map(|text| texts.row(text)).collect();
     let seconds = began.elapsed().as_secs_f64();
-
-    let width = embedder.encoder().width();
-    let values = texts.rows(round)?;
-    let device = embedder.encoder().device();
+    let (device, embeddings) = (embedder.device(), texts.embeddings());
 
     let began = Instant::now();
     listen(Event::Began { stage: "novelty", total: round.responses().len() as u64, unit: "responses" });
     warn_of_missing_blocks(round, listen);
     let miners_of: Vec<u32> = round.responses().iter().map(|row| row.miner).collect();
-    let (bank_values, bank_miners) = bank(&texts, round, history)?;
-    let bank = Bank { values: &bank_values, miners: &bank_miners };
+    let bank = Bank { rows: &bank_rows, miners: &bank_miners };
     let novelties =
-        novelty::novelty(device, width, &values, &miners_of, &round.arrivals(), bank, config.novelty.nearest)?;
+        novelty::novelty(device, embeddings, &rows, &miners_of, &round.arrivals(), bank, config.novelty.nearest)?;
     listen(Event::Ended { stage: "novelty", seconds: began.elapsed().as_secs_f64() });
 
     let began = Instant::now();
     listen(Event::Began { stage: "accuracy", total: round.responses().len() as u64, unit: "responses" });
     let losses = match config.loss.kind {
         LossKind::Embedding => {
-            let reference_values: Vec<f32> = references.iter().flat_map(|text| texts.row(text)).copied().collect();
-            let reference_of: Vec<u32> = round.responses().iter().map(|row| row.prompt).collect();
-            loss::embedding(device, width, &values, &reference_values, &reference_of)?
+            let of_each: Vec<u32> = round.responses().iter().map(|row| reference_rows[row.prompt as usize]).collect();
+            loss::embedding(device, embeddings, &rows, &of_each)?
         }
     };
     listen(Event::Ended { stage: "accuracy", seconds: began.elapsed().as_secs_f64() });
@@ -165,14 +164,14 @@ pub fn score(
         .collect();
     let cut = responses.iter().filter(|row| row.truncated).count();
     if cut > 0 {
-        let limit = embedder.encoder().max_tokens();
+        let limit = embedder.max_tokens();
         let of = responses.len();
         listen(Event::Warning {
             message: format!("{cut} of {of} responses are longer than {limit} tokens and were cut"),
         });
     }
     let miners = miners(round, &responses, subnet, config.score.unanswered, listen);
-    Ok(Outcome { responses, miners, tokens: texts.tokens, seconds })
+    Ok(Outcome { responses, miners, tokens: texts.tokens(), seconds })
 }
 
 /// The reference of every prompt, in order.
@@ -193,97 +192,17 @@ pub fn references(round: &Round) -> Result<Vec<&str>> {
         .collect()
 }
 
-/// Distinct texts and, once embedded, where each one's row stands. Equal texts are embedded once.
-struct Texts<'a> {
-    embedder: &'a Embedder,
-    order: Vec<&'a str>,
-    place: HashMap<&'a str, usize>,
-    embeddings: Embeddings,
-    counts: Vec<Count>,
-    tokens: u64,
-}
-
-#[derive(Clone, Copy)]
-struct Count {
-    tokens: u32,
-    truncated: bool,
-}
-
-impl<'a> Texts<'a> {
-    fn new(embedder: &'a Embedder) -> Self {
-        Self {
-            embedder,
-            order: Vec::new(),
-            place: HashMap::new(),
-            embeddings: Embeddings::default(),
-            counts: Vec::new(),
-            tokens: 0,
-        }
-    }
-
-    fn want(&mut self, text: &'a str) {
-        self.place.entry(text).or_insert_with(|| {
-            self.order.push(text);
-            self.order.len() - 1
-        });
-    }
-
-    fn embed(&mut self, listen: Listener<'_>) -> Result<()> {
-        let began = Instant::now();
-        listen(Event::Began { stage: "embedding", total: self.order.len() as u64, unit: "texts" });
-        self.embeddings.width = self.embedder.encoder().width();
-        for chunk in self.order.chunks(self.embedder.chunk()) {
-            let (tokens, embeddings) = self.embedder.embed(chunk)?;
-            self.embeddings.values.extend(embeddings.values);
-            for text in tokens {
-                self.tokens += text.ids.len() as u64;
-                self.counts.push(Count { tokens: text.ids.len() as u32, truncated: text.truncated });
-            }
-            listen(Event::Advanced { stage: "embedding", done: self.counts.len() as u64 });
-        }
-        listen(Event::Ended { stage: "embedding", seconds: began.elapsed().as_secs_f64() });
-        Ok(())
-    }
-
-    /// The row of a text that was embedded; nothing for another.
-    fn row(&self, text: &str) -> &[f32] {
-        self.place.get(text).map_or(&[], |place| self.embeddings.row(*place))
-    }
-
-    fn count(&self, text: &str) -> Count {
-        self.place.get(text).map_or(Count { tokens: 0, truncated: false }, |place| self.counts[*place])
-    }
-
-    /// The rows of a round's responses, those that came along brought to unit length.
-    fn rows(&self, round: &Round) -> Result<Vec<f32>> {
-        let width = self.embeddings.width;
-        if let Some(length) = round.embedding_length().filter(|length| *length != width) {
-            return Err(Error::Usage {
-                argument: "embedding".into(),
-                problem: format!("the rows' embeddings have {length} numbers, the model's have {width}"),
-                remedy: "leave the embeddings out, or name the model that made them in [encoder] of the criteria"
-                    .into(),
-            });
-        }
-        let rows = round.responses().iter().flat_map(|row| match &row.embedding {
-            Some(embedding) => embedding.as_slice(),
-            None => self.row(&row.text),
-        });
-        Ok(rows.copied().collect())
-    }
-}
-
-/// The history bank: rows of earlier rounds, and whose they are in this one.
-fn bank(texts: &Texts<'_>, round: &Round, history: &[Round]) -> Result<(Vec<f32>, Vec<u32>)> {
+/// The history bank: the embeddings' rows of earlier rounds' responses, and whose they are in this one.
+fn bank(texts: &mut Texts<'_>, round: &Round, history: &[Round]) -> Result<(Vec<u32>, Vec<u32>)> {
     let index: HashMap<&str, u32> =
         round.miners().iter().zip(0..).map(|(miner, index)| (miner.hotkey.as_str(), index)).collect();
-    let (mut values, mut miners) = (Vec::new(), Vec::new());
+    let (mut rows, mut miners) = (Vec::new(), Vec::new());
     for earlier in history {
-        values.extend(texts.rows(earlier)?);
+        rows.extend(texts.rows(earlier)?);
         let names = earlier.responses().iter().map(|row| hotkey(earlier, row.miner));
         miners.extend(names.map(|name| index.get(name).copied().unwrap_or(NOBODY)));
     }
-    Ok((values, miners))
+    Ok((rows, miners))
 }
 
 fn hotkey(round: &Round, miner: u32) -> &str {
@@ -292,7 +211,7 @@ fn hotkey(round: &Round, miner: u32) -> &str {
 
 /// Names a neighbour: rows of the round first, then those of the history, round by round.
 fn name(round: &Round, history: &[Round], neighbour: novelty::Neighbour) -> Option<Nearest> {
-    let mut row = neighbour.row;
+    let mut row = neighbour.index;
     for (index, of) in std::iter::once(round).chain(history).enumerate() {
         if let Some(response) = of.responses().get(row) {
             return Some(Nearest {
@@ -342,8 +261,8 @@ fn miners(
     for (row, scored) in round.responses().iter().zip(responses) {
         let miner = &mut miners[row.miner as usize];
         miner.prompts += 1;
-        miner.novelty += f64::from(scored.novelty);
-        miner.accuracy += f64::from(scored.accuracy);
+        miner.novelty += scored.novelty;
+        miner.accuracy += scored.accuracy;
         miner.tally.sum += u64::from(scored.score);
     }
     for miner in &mut miners {

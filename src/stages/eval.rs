@@ -1,16 +1,18 @@
 //! How good similarities are: measured by what people said.
 
-/// The cosine of each two consecutive rows of unit length. `rows` is `[2 * pairs][width]`.
-pub fn similarities(rows: &[f32], width: usize) -> Vec<f64> {
-    let cosine = |[a, b]: [&[f32]; 2]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-    pairs(rows, width).map(cosine).collect()
-}
+use crate::nn::exact::row as exact;
+use crate::nn::{Embeddings, Rows};
 
-/// As [`similarities`], of integer rows (Q15): the cosine in 2^-30, as the integer that it is.
-pub fn exact_similarities(rows: &[i16], width: usize) -> Vec<f64> {
-    // Rows of unit length: neither the product nor any part of it reaches 2^31.
-    let dot = |[a, b]: [&[i16]; 2]| a.iter().zip(b).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum::<i32>();
-    pairs(rows, width).map(dot).map(f64::from).collect()
+/// The cosine of each two consecutive rows: of integers in 2^30ths, as novelty has it.
+pub fn pair_similarities(embeddings: &Embeddings) -> Vec<f64> {
+    let width = embeddings.width;
+    match &embeddings.rows {
+        Rows::Exact(rows) => pairs(rows, width).map(|[a, b]| exact::cosine(a, b) as f64).collect(),
+        Rows::F32(rows) => {
+            let products = |[a, b]: [&[f32]; 2]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            pairs(rows, width).map(products).collect()
+        }
+    }
 }
 
 fn pairs<T>(rows: &[T], width: usize) -> impl Iterator<Item = [&[T]; 2]> {
@@ -105,8 +107,10 @@ mod tests {
 
     #[test]
     fn similarities_are_those_of_neighbours() {
-        assert_eq!(similarities(&[1.0, 0.0, 0.6, 0.8, 0.0, -1.0, 0.0, 1.0], 2), [f64::from(0.6_f32), -1.0], "floats");
-        let rows = [32_767, -256, -32_767, 256, 32_767, 0, 0, -32_768];
-        assert_eq!(exact_similarities(&rows, 2), [-1_073_741_825.0, 0.0], "integers");
+        let of = |rows| pair_similarities(&Embeddings { width: 2, rows });
+        let floats = of(Rows::F32(vec![1.0, 0.0, 0.6, 0.8, 0.0, -1.0, 0.0, 1.0]));
+        assert_eq!(floats, [f64::from(0.6_f32), -1.0], "floats");
+        let rows = vec![32_767, -256, -32_767, 256, 32_767, 0, 0, -32_768, 32_700, 9, 32_700, 9];
+        assert_eq!(of(Rows::Exact(rows)), [-1_073_741_825.0, 0.0, 1_073_741_824.0], "integers");
     }
 }

@@ -57,18 +57,18 @@ impl ScoreConfig {
     }
 
     /// The score of one response in 65535ths. `accuracy` and `novelty` lie in [0, 1]; a blank answer scores 0.
-    pub fn score(&self, accuracy: f32, novelty: f32, blank: bool) -> u16 {
+    pub fn score(&self, accuracy: f64, novelty: f64, blank: bool) -> u16 {
         if blank {
             return 0;
         }
-        let novelty = (f64::from(novelty) / self.novelty_saturation).min(1.0);
-        let score = power(f64::from(accuracy), self.accuracy_power) * power(novelty, self.novelty_power);
+        let novelty = (novelty / self.novelty_saturation).min(1.0);
+        let score = power(accuracy, self.accuracy_power) * power(novelty, self.novelty_power);
         (score.clamp(0.0, 1.0) * 65_535.0).round() as u16
     }
 }
 
 /// Accuracy in [0, 1] from an embedding loss in [0, 2].
-pub fn accuracy(loss: f32) -> f32 {
+pub fn accuracy(loss: f64) -> f64 {
     (1.0 - loss).clamp(0.0, 1.0)
 }
 

@@ -8,8 +8,10 @@ pub mod subnets;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use tauscore::config::{EncoderConfig, Precision};
 use tauscore::device::{Adapter, Device, Noise, Variant, adapters};
 use tauscore::models::{DEFAULT_MODEL, Store};
+use tauscore::pipeline::Embedder;
 use tauscore::stages::yuma::Epoch;
 
 /// The folder of this package.
@@ -34,6 +36,16 @@ pub fn model() -> Option<PathBuf> {
             None
         }
     }
+}
+
+/// The criteria's `[encoder]` for the model in a folder.
+pub fn encoder(folder: &Path, precision: Precision) -> EncoderConfig {
+    EncoderConfig { model: folder.display().to_string(), precision, ..EncoderConfig::default() }
+}
+
+/// The model in a folder on a device.
+pub fn embedder(device: &Device, folder: &Path, precision: Precision) -> Embedder {
+    Embedder::load(device, folder, &encoder(folder, precision), &mut |_| {}).unwrap()
 }
 
 /// The adapters to test on. `TAUSCORE_REQUIRE_GPU=1` forbids having none; `TAUSCORE_TEST_ADAPTER` picks by name.

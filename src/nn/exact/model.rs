@@ -16,10 +16,12 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read, Write as _};
 use std::path::Path;
+use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
 use super::arithmetic::GELU_ENTRIES;
+use crate::progress::{Event, Listener};
 use crate::{Error, Result};
 
 /// The integer model's name beside the checkpoint that it was made from.
@@ -230,18 +232,21 @@ impl IntegerModel {
     }
 
     /// The integer model of the checkpoint in `folder`: [`FILE`] in there, or a fresh conversion where it is missing or older than the
-    /// checkpoint. What is converted is kept there if the folder can be written to.
+    /// checkpoint. What is converted is kept there if the folder can be written to; that a conversion begins and ends is told.
     ///
     /// # Errors
     /// As [`IntegerModel::read`] and [`IntegerModel::convert`].
-    pub fn of_folder(folder: &Path) -> Result<Self> {
+    pub fn of_folder(folder: &Path, listen: Listener<'_>) -> Result<Self> {
         let path = folder.join(FILE);
         let changed = |path: &Path| std::fs::metadata(path).and_then(|data| data.modified()).ok();
         let checkpoint = changed(&folder.join("model.safetensors"));
         if changed(&path).is_some_and(|kept| checkpoint.is_none_or(|checkpoint| kept >= checkpoint)) {
             return Self::read(&path);
         }
+        let began = Instant::now();
+        listen(Event::Began { stage: "converting", total: 1, unit: "model" });
         let model = Self::convert(folder)?;
+        listen(Event::Ended { stage: "converting", seconds: began.elapsed().as_secs_f64() });
         // It only saves the next one a second.
         let _ = model.write(&path);
         Ok(model)

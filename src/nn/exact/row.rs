@@ -60,15 +60,31 @@ pub(crate) fn pack_bytes(bytes: &[i8]) -> Vec<u32> {
     bytes.chunks_exact(4).map(|four| u32::from_le_bytes([0, 1, 2, 3].map(|at| four[at] as u8))).collect()
 }
 
-/// Two signed numbers of 16 bits a word, as the device holds embeddings.
+/// Two signed numbers of 16 bits a word, as the device holds embeddings; a last one alone is followed by 0.
 pub(crate) fn pack_halves(halves: &[i16]) -> Vec<u32> {
-    halves.chunks_exact(2).map(|two| u32::from(two[0] as u16) | u32::from(two[1] as u16) << 16).collect()
+    let word = |two: &[i16]| u32::from(two[0] as u16) | two.get(1).map_or(0, |upper| u32::from(*upper as u16) << 16);
+    halves.chunks(2).map(word).collect()
 }
 
 /// The two signed numbers of a word.
 #[inline(always)]
 pub(crate) fn unpack_halves(word: u32) -> [i16; 2] {
     [word as i16, (word >> 16) as i16]
+}
+
+/// A row of unit length times itself, and so 1 as a product of two rows.
+pub(crate) const ONE: i64 = 1 << 30;
+
+/// The product of two rows: the sum of the products of their numbers, modulo 2^32. Of unit rows it is the cosine in 2^30ths.
+#[inline(always)]
+fn dot(x: &[i16], y: &[i16]) -> i32 {
+    x.iter().zip(y).fold(0_i32, |sum, (x, y)| sum.wrapping_add(i32::from(*x).wrapping_mul(i32::from(*y))))
+}
+
+/// The cosine of two unit rows in 2^30ths: their product, and for equal rows 1, which rounded rows would miss by up to 1e-4.
+#[inline(always)]
+pub(crate) fn cosine(x: &[i16], y: &[i16]) -> i64 {
+    if x == y { ONE } else { i64::from(dot(x, y)) }
 }
 
 /// The contents of a binding of a sample.

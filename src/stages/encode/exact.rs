@@ -83,17 +83,15 @@ struct Workspace {
 type Seen<'a> = Option<&'a mut Vec<Vec<i32>>>;
 
 impl ExactEncoder {
-    /// Loads the encoder in `folder` onto `device`, converting it first where that has not been done ([`IntegerModel::of_folder`]).
-    /// `max_tokens` overrides the model's own limit; 512 is the most. The device has to pass the [`self_test`] before, and
-    /// with all-MiniLM-L6-v2 to embed a few recorded sequences.
+    /// Brings `model` onto `device`, with the limit of tokens that `folder` says. `max_tokens` overrides it; 512 is the most. The
+    /// device has to pass the [`self_test`] before, and with all-MiniLM-L6-v2 to embed a few recorded sequences.
     ///
     /// # Errors
-    /// [`Error::SelfTest`] if the device computes other numbers than it must; [`Error::File`] or [`Error::Tensor`] naming the
-    /// file and what does not fit; as [`ExactEncoder::new`].
-    pub fn load(device: &Device, folder: &Path, max_tokens: Option<usize>) -> Result<Self> {
+    /// [`Error::SelfTest`] if the device computes other numbers than it must; [`Error::File`] naming the file and what does not fit; as
+    /// [`ExactEncoder::new`].
+    pub fn load(device: &Device, model: &IntegerModel, folder: &Path, max_tokens: Option<usize>) -> Result<Self> {
         self_test::run(device)?;
-        let model = IntegerModel::of_folder(folder)?;
-        let encoder = Self::new(device, &model)?;
+        let encoder = Self::new(device, model)?;
         if model.digest() == MINILM_DIGEST {
             self_test::embed(&encoder)?;
         }

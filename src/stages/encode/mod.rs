@@ -74,27 +74,6 @@ struct Workspace {
     inner: Buffer<f32>,
 }
 
-/// Rows of unit length, `width` numbers each, on the host.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Embeddings {
-    /// Numbers in a row.
-    pub width: usize,
-    /// `[rows][width]`.
-    pub values: Vec<f32>,
-}
-
-impl Embeddings {
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.values.len().checked_div(self.width).unwrap_or(0)
-    }
-
-    /// Row `index`.
-    pub fn row(&self, index: usize) -> &[f32] {
-        &self.values[index * self.width..][..self.width]
-    }
-}
-
 impl Encoder {
     /// Loads the encoder in `folder` (`config.json`, `model.safetensors` and, where present, `1_Pooling/config.json` and
     /// `sentence_bert_config.json`) onto `device`. `max_tokens` overrides the model's own limit.
@@ -181,12 +160,12 @@ impl Encoder {
         &self.device
     }
 
-    /// Embeds token sequences: one unit row each, in the given order.
+    /// Embeds token sequences: one row of [`Encoder::width`] numbers each, of unit length, in the given order.
     ///
     /// # Errors
     /// [`Error::Usage`](crate::Error::Usage) if a sequence is empty, too long or holds an unknown id;
     /// [`Error::Device`](crate::Error::Device) if the device fails.
-    pub fn encode(&self, sequences: &[&[u32]]) -> Result<Embeddings> {
+    pub fn encode(&self, sequences: &[&[u32]]) -> Result<Vec<f32>> {
         batches::check(sequences, self.config.vocabulary, self.max_tokens)?;
         let batches =
             Batches::new(sequences, batches::tokens(&self.device, self.config.hidden, self.config.intermediate));
@@ -196,9 +175,7 @@ impl Encoder {
             Some(ready) if ready.tokens >= batches.largest => workspace.insert(ready),
             _ => workspace.insert(Workspace::new(&self.device, &self.config, batches.largest)?),
         };
-        let width = self.config.hidden;
-        let values = batches.run(width, |tokens| self.forward(workspace, tokens))?;
-        Ok(Embeddings { width, values })
+        batches.run(self.config.hidden, |tokens| self.forward(workspace, tokens))
     }
 
     /// One batch: from token ids to unit rows, all on the device.

@@ -1,16 +1,21 @@
 //! 1 - cosine of pairs of unit rows. Shader: `shaders/loss/cosine.wgsl`.
+#![expect(clippy::float_arithmetic, reason = "the precision for models that have no integer form")]
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::{Pod, Zeroable, bytes_of};
 
-use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl, vectorised};
+use crate::Result;
+use crate::device::{Access, Args, Call, Data, Device, Kernel, Noise, Parity, Sample, Wgsl, vectorised};
 use crate::nn::math::dot;
+
+/// Pairs of one upload: 12 MiB a side for rows of 384.
+const BLOCK: usize = 8192;
 
 /// See [`KERNEL`].
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct Params {
-    pub pairs: u32,
-    pub width: u32,
+struct Params {
+    pairs: u32,
+    width: u32,
 }
 
 /// Bindings: `responses [pairs][width]`, `references [pairs][width]`, `losses [pairs]`.
@@ -29,6 +34,36 @@ pub static KERNEL: Kernel = Kernel {
     parity: Parity::Close { absolute: 1e-6, relative: 1e-6 },
     samples,
 };
+
+/// The loss of each pair of rows of `values [rows][width]`.
+pub(super) fn losses(
+    device: &Device,
+    width: usize,
+    values: &[f32],
+    responses: &[u32],
+    references: &[u32],
+) -> Result<Vec<f64>> {
+    let gather = |rows: &[u32]| -> Vec<f32> {
+        rows.iter().flat_map(|row| &values[*row as usize * width..][..width]).copied().collect()
+    };
+    let mut losses = Vec::with_capacity(responses.len());
+    for (responses, references) in responses.chunks(BLOCK).zip(references.chunks(BLOCK)) {
+        let pairs = responses.len();
+        let (responses, references) = (device.upload(&gather(responses))?, device.upload(&gather(references))?);
+        let block = device.zeros::<f32>(pairs)?;
+        device.dispatch(
+            &KERNEL,
+            &Call {
+                constants: &[],
+                params: bytes_of(&Params { pairs: pairs as u32, width: width as u32 }),
+                bindings: &[responses.all(), references.all(), block.all()],
+                workgroups: pairs as u64,
+            },
+        )?;
+        losses.extend(device.download(&block)?.into_iter().map(f64::from));
+    }
+    Ok(losses)
+}
 
 fn cosine(args: &mut Args<'_>) {
     let params: Params = args.params();
@@ -58,7 +93,7 @@ fn samples() -> Vec<Sample> {
         Sample {
             about,
             constants: vec![],
-            params: bytemuck::bytes_of(&Params { pairs, width }).to_vec(),
+            params: bytes_of(&Params { pairs, width }).to_vec(),
             bindings: vec![Data::F32(responses), Data::F32(references), Data::F32(vec![f32::NAN; pairs as usize])],
             workgroups: u64::from(pairs),
             operations: 2 * size as u64,

@@ -1,4 +1,5 @@
 //! A running list of the most similar candidates, folded in block by block. Shader: `shaders/novelty/nearest.wgsl`.
+#![deny(clippy::float_arithmetic)]
 
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
@@ -19,6 +20,8 @@ pub(super) struct Params {
     /// Candidates in this block, and the index of the first of them.
     pub candidates: u32,
     pub first: u32,
+    /// 1 if the similarities are floats.
+    pub floats: u32,
 }
 
 /// Candidates `[start, end)` may be compared with, save those of the same owner.
@@ -30,10 +33,11 @@ pub(super) struct Query {
     pub owner: u32,
 }
 
-/// Constant: the length of the list. Bindings: `similarities [queries][candidates]`, `queries [queries][3]` (a `Query` each),
-/// `owners [candidates]`, `best_similarity and best_candidate [queries][length]`.
+/// Constant: the length of the list. Bindings: `similarities [queries][candidates]` (integers, or the bits of floats),
+/// `queries [queries][3]` (a `Query` each), `owners [candidates]`, `best_key and best_candidate [queries][length]`.
 ///
-/// Order is total: higher similarity first, then the lower candidate index.
+/// A key is the similarity itself, or the bits of a float put in order. Order is total: higher key first, then the lower
+/// candidate index.
 pub static KERNEL: Kernel = Kernel {
     name: "novelty/nearest",
     wgsl: Wgsl::core(concat!(
@@ -44,46 +48,51 @@ pub static KERNEL: Kernel = Kernel {
     params: size_of::<Params>(),
     bindings: &[Access::Read, Access::Read, Access::Read, Access::Write, Access::Write],
     cpu: nearest,
-    // Comparisons and moves only.
     parity: Parity::Exact,
     samples,
 };
 
 fn nearest(args: &mut Args<'_>) {
     let params: Params = args.params();
-    let (similarities, owners) = (args.read::<f32>(0), args.read::<u32>(2));
+    let (similarities, owners) = (args.read::<i32>(0), args.read::<u32>(2));
     let queries: &[Query] = bytemuck::cast_slice(args.read::<u32>(1));
-    let (best_similarity, best_candidate) = (args.write::<f32>(3), args.write::<u32>(4));
+    let (best_key, best_candidate) = (args.write::<i32>(3), args.write::<u32>(4));
     let (rows, columns) = (params.queries as usize, params.candidates as usize);
     if rows == 0 {
         return;
     }
-    let length = best_similarity.len() / rows;
-    best_similarity.par_chunks_mut(length).zip(best_candidate.par_chunks_mut(length)).take(rows).enumerate().for_each(
-        |(row, (best_similarity, best_candidate))| {
+    let length = best_key.len() / rows;
+    let key = |bits: i32| if params.floats == 1 { turned(bits) } else { bits };
+    best_key.par_chunks_mut(length).zip(best_candidate.par_chunks_mut(length)).take(rows).enumerate().for_each(
+        |(row, (best_key, best_candidate))| {
             let query = queries[row];
             let start = query.start.max(params.first);
             let end = query.end.min(params.first + params.candidates);
             for candidate in start..end {
                 let column = (candidate - params.first) as usize;
                 if owners[column] != query.owner {
-                    insert(best_similarity, best_candidate, similarities[row * columns + column], candidate);
+                    insert(best_key, best_candidate, key(similarities[row * columns + column]), candidate);
                 }
             }
         },
     );
 }
 
+/// The bits of a float as an integer of the same order, and back: negative floats, which grow downwards, are turned round.
+pub(super) fn turned(bits: i32) -> i32 {
+    if bits < 0 { bits ^ i32::MAX } else { bits }
+}
+
 /// Puts a candidate into a list, which stays in order.
-fn insert(similarities: &mut [f32], candidates: &mut [u32], mut similarity: f32, mut candidate: u32) {
-    for (listed_similarity, listed_candidate) in similarities.iter_mut().zip(candidates) {
+fn insert(keys: &mut [i32], candidates: &mut [u32], mut key: i32, mut candidate: u32) {
+    for (listed_key, listed_candidate) in keys.iter_mut().zip(candidates) {
         let comes_first = if *listed_candidate == NOBODY {
             candidate != NOBODY
         } else {
-            similarity > *listed_similarity || (similarity == *listed_similarity && candidate < *listed_candidate)
+            key > *listed_key || (key == *listed_key && candidate < *listed_candidate)
         };
         if comes_first {
-            std::mem::swap(listed_similarity, &mut similarity);
+            std::mem::swap(listed_key, &mut key);
             std::mem::swap(listed_candidate, &mut candidate);
         }
         if candidate == NOBODY {
@@ -93,12 +102,11 @@ fn insert(similarities: &mut [f32], candidates: &mut [u32], mut similarity: f32,
 }
 
 fn samples() -> Vec<Sample> {
-    let sample = |about, queries: u32, candidates: u32, length: u32, levels: u32| {
+    let sample = |about, queries: u32, candidates: u32, length: u32, levels: u32, floats: u32| {
         let mut noise = Noise::new(u64::from(queries * 7 + candidates));
         let first = 5;
-        // Few levels make many ties.
-        let similarities =
-            (0..queries * candidates).map(|_| noise.below(levels) as f32 / levels as f32 - 0.25).collect();
+        // Few levels make many ties. They are spread over all of the 32 bits, so that some are negative, whatever they stand for.
+        let similarities = (0..queries * candidates).map(|_| noise.below(levels) * (u32::MAX / levels)).collect();
         let asked = (0..queries)
             .flat_map(|row| [row % 3, if row % 5 == 4 { 0 } else { first + noise.below(candidates + 3) }, row % 4])
             .collect();
@@ -109,12 +117,12 @@ fn samples() -> Vec<Sample> {
         Sample {
             about,
             constants: vec![length],
-            params: bytemuck::bytes_of(&Params { queries, candidates, first }).to_vec(),
+            params: bytemuck::bytes_of(&Params { queries, candidates, first, floats }).to_vec(),
             bindings: vec![
-                Data::F32(similarities),
+                Data::U32(similarities),
                 Data::U32(asked),
                 Data::U32(owners),
-                Data::F32((0..size).map(|index| if held(index) { 0.5 } else { 0.0 }).collect()),
+                Data::U32((0..size).map(|index| if held(index) { 1 << 29 } else { 0 }).collect()),
                 Data::U32((0..size).map(|index| if held(index) { 1 } else { NOBODY }).collect()),
             ],
             workgroups: u64::from(queries),
@@ -123,10 +131,12 @@ fn samples() -> Vec<Sample> {
         }
     };
     vec![
-        sample("one query, one candidate", 1, 1, 1, 8),
-        sample("ties everywhere: the lower index wins", 9, 200, 3, 2),
-        sample("fewer candidates than the list is long", 5, 4, LONGEST as u32, 100),
-        sample("beyond 65,535 workgroups", 65_600, 3, 1, 16),
-        sample("a block of a round", 1024, 1024, 4, 1 << 20),
+        sample("one query, one candidate", 1, 1, 1, 8, 0),
+        sample("ties everywhere: the lower index wins", 9, 200, 3, 3, 0),
+        sample("ties everywhere, among floats", 9, 200, 3, 3, 1),
+        sample("fewer candidates than the list is long", 5, 4, LONGEST as u32, 100, 0),
+        sample("long lists of floats, the negative ones in order too", 7, 300, LONGEST as u32, 1000, 1),
+        sample("beyond 65,535 workgroups", 65_600, 3, 1, 16, 0),
+        sample("a block of a round", 1024, 1024, 4, 1 << 20, 0),
     ]
 }
