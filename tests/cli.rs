@@ -78,7 +78,8 @@ impl Place {
         let model = PathBuf::from(model());
         fs::create_dir_all(self.path("model/1_Pooling")).unwrap();
         for name in names(&model) {
-            if model.join(&name).is_file() {
+            // Not what other tests have converted.
+            if model.join(&name).is_file() && name != "model.xq1" {
                 fs::copy(model.join(&name), self.path("model").join(&name)).unwrap();
             }
         }
@@ -200,8 +201,8 @@ fn score_writes_what_it_documents() {
     for copy in [0, 5] {
         let near = &scores[copy]["nearest"];
         assert_eq!(near["miner"], "alice", "carol copies alice: {near}");
-        assert!(near["similarity"].as_f64().unwrap() > 0.999_9, "byte for byte: {near}");
-        assert!(scores[copy]["novelty"].as_f64().unwrap() < 1e-4, "a copy is not novel");
+        assert_eq!(near["similarity"].as_f64(), Some(1.0), "byte for byte: {near}");
+        assert_eq!(scores[copy]["novelty"].as_f64(), Some(0.0), "a copy is not novel");
     }
 
     let miners = place.json("out/miners.json");
@@ -676,7 +677,7 @@ fn history_counts_as_answered_before() {
     let (without, with) = (place.rows("without/scores.jsonl"), place.rows("with/scores.jsonl"));
     let alice = &with[6];
     assert_eq!(without[6]["novelty"], 1.0, "alone she is the first");
-    assert!(alice["novelty"].as_f64().unwrap() < 1e-4, "a stranger said it in an earlier round: {alice}");
+    assert_eq!(alice["novelty"].as_f64(), Some(0.0), "a stranger said it in an earlier round: {alice}");
     let near = &alice["nearest"];
     assert_eq!(
         (&near["miner"], &near["prompt_id"], &near["history"]),

@@ -73,7 +73,7 @@ pub(super) fn run(args: &DemoArgs, console: &Console, out: &mut dyn Write) -> Ou
     }
 
     let state = subnet(&round, &outcomes)?;
-    let result = pipeline::EpochResult::new(&device, 0, &state)?;
+    let result = pipeline::EpochResult::new(device, 0, &state)?;
     write_subnet(&args.out, &state, &result.chain)?;
     if console.json {
         let folder = args.out.display().to_string();

@@ -94,7 +94,7 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     let device = embedder.device();
     let outcome = pipeline::score(&embedder, &round, &history, subnet, &config, &mut console.listener())?;
     let epoch = match (&state, &args.validator) {
-        (Some(state), Some(validator)) => Some(pipeline::epoch(&device, state, validator, &outcome)?),
+        (Some(state), Some(validator)) => Some(pipeline::epoch(device, state, validator, &outcome)?),
         _ => None,
     };
     pipeline::write(&args.out, &round, &outcome, &config, epoch.as_ref())?;

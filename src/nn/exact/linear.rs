@@ -36,7 +36,7 @@ pub(crate) struct Column {
 }
 
 /// Bindings: `quantised [rows][depth][upper | lower]`, `steps [rows]`, `weights [panels][depth][32 columns]` (four bytes a word, as
-/// [`pack_weights`] lays them), `columns [columns]` (a `Column` each), `gelu [514]`, `out [rows][columns]`.
+/// `pack_weights` lays them), `columns [columns]` (a `Column` each), `gelu [514]`, `out [rows][columns]`.
 pub static KERNEL: Kernel = Kernel {
     name: "nn/exact/linear",
     wgsl: Wgsl::core(concat!(
@@ -139,13 +139,13 @@ impl Scales {
 
 /// GELU by its table: where each entry and the rise to the next one fit a word together, one look finds both.
 enum Gelu<'a> {
-    Pairs([i32; GELU_ENTRIES - 1]),
+    Pairs(Box<[i32; GELU_ENTRIES - 1]>),
     Plain(&'a [i32; GELU_ENTRIES]),
 }
 
 impl<'a> Gelu<'a> {
     fn new(table: &'a [i32; GELU_ENTRIES]) -> Self {
-        let mut pairs = [0; GELU_ENTRIES - 1];
+        let mut pairs = Box::new([0; GELU_ENTRIES - 1]);
         for (pair, two) in pairs.iter_mut().zip(table.windows(2)) {
             let (Ok(entry), Ok(rise)) = (i16::try_from(two[0]), i16::try_from(two[1].wrapping_sub(two[0]))) else {
                 return Self::Plain(table);

@@ -105,9 +105,13 @@ pub fn novelty(
         .collect();
 
     let (precision, words) = (embeddings.precision(), embeddings.words_in_row());
-    let (read, same): (fn(&[i32]) -> (f64, f64), i32) = match precision {
-        Precision::Exact => (exact::read, exact::SAME),
-        Precision::F32 => (float::read, float::SAME),
+    let read = match precision {
+        Precision::Exact => exact::read,
+        Precision::F32 => float::read,
+    };
+    let same = match precision {
+        Precision::Exact => exact::SAME,
+        Precision::F32 => float::SAME,
     };
     let row = |candidate: usize| match candidate.checked_sub(order.len()) {
         None => &sorted[candidate * words..][..words],
