@@ -7,13 +7,14 @@
 
 mod common;
 
+use std::process::Command;
 use std::sync::LazyLock;
 
 use common::{Sizes, devices};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tauscore::KERNELS;
-use tauscore::device::{Data, Device, Kernel, Noise, Sample, Variant};
+use tauscore::device::{Data, Device, Instructions, Kernel, Noise, Sample, Variant};
 use tauscore::nn::exact::{IntegerLayer, IntegerLinear, IntegerModel, IntegerNorm};
 use tauscore::stages::encode::ExactEncoder;
 use tauscore::stages::encode::self_test::{self, Differences, KnownAnswer, Recorded};
@@ -83,6 +84,20 @@ fn every_integer_is_as_recorded(encoder: &ExactEncoder, embedded: usize, followe
 fn minilm_is_as_recorded_on_the_cpu() {
     let Some(model) = minilm() else { return };
     every_integer_is_as_recorded(&ExactEncoder::new(&Device::cpu(), &model).unwrap(), usize::MAX, usize::MAX);
+}
+
+/// Which instructions are used is looked at once in a process, so each of them gets its own.
+#[test]
+fn minilm_is_as_recorded_with_all_instructions_that_the_cpu_has() {
+    for instructions in Instructions::available() {
+        let run = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "minilm_is_as_recorded_on_the_cpu"])
+            .env("TAUSCORE_CPU", instructions.name())
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success() && told.contains("1 passed"), "{}: {told}", instructions.name());
+    }
 }
 
 #[test]

@@ -244,22 +244,30 @@ fn widen<'a>(bytes: &[Panel<i8>], wide: &'a mut [Panel<i16>]) -> &'a [Panel<i16>
     wide
 }
 
-/// Plain loops. For ARM the compiler makes `smlal` of them; on x86 this path is for CPUs without AVX2 only, and slow.
+/// Plain loops. For ARM the compiler makes `ld4` and `smlal` of them; on x86 this path is for CPUs without AVX2 only, and slow.
 #[derive(Clone, Copy)]
 struct Portable;
 
 impl Kernel for Portable {
     #[inline(always)]
-    fn sums<const ROWS: usize>(self, group: &[[Quad<i16>; ROWS]], panel: &[Panel<i16>], sums: &mut Sums<ROWS>) {
-        *sums = [[0; COLUMNS]; ROWS];
-        for (quads, panel) in group.iter().zip(panel) {
-            for (sums, quad) in sums.iter_mut().zip(quads) {
-                let quad = quad.map(i32::from);
-                for (sum, weights) in sums.iter_mut().zip(panel.as_chunks::<4>().0) {
-                    for (factor, weight) in quad.iter().zip(weights) {
-                        *sum = sum.wrapping_add(factor * i32::from(*weight));
+    fn sums<const ROWS: usize>(self, group: &[[Quad<i16>; ROWS]], panel: &[Panel<i16>], all: &mut Sums<ROWS>) {
+        // 4 x 16 sums leave registers for the rest where there are 32 of 128 bits.
+        const PART: usize = COLUMNS / 2;
+        for part in 0..2 {
+            let mut sums = [[0_i32; PART]; ROWS];
+            for (quads, panel) in group.iter().zip(panel) {
+                let weights: &[Quad<i16>; PART] = bytemuck::cast_ref(&panel.as_chunks::<{ 4 * PART }>().0[part]);
+                for (sums, quad) in sums.iter_mut().zip(quads) {
+                    let quad = quad.map(i32::from);
+                    for (sum, weights) in sums.iter_mut().zip(weights) {
+                        for (factor, weight) in quad.iter().zip(weights) {
+                            *sum = sum.wrapping_add(factor * i32::from(*weight));
+                        }
                     }
                 }
+            }
+            for (all, sums) in all.iter_mut().zip(sums) {
+                all[part * PART..][..PART].copy_from_slice(&sums);
             }
         }
     }

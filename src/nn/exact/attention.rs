@@ -72,19 +72,18 @@ fn attention(args: &mut Args<'_>) {
 /// Queries whose scores are held at a time.
 const ROWS: usize = 48;
 
-/// Numbers that are taken at once: a register of 512 bits.
-const LANES: usize = 16;
-
-/// One head of a sequence, ready to be multiplied.
+/// A sequence, ready to be multiplied.
 #[derive(Default)]
 struct Workspace {
-    /// `[tokens][head]`.
+    /// `[heads][tokens][head]`.
     queries: Vec<i16>,
+    /// `[heads][tokens]`.
     query_steps: Vec<u32>,
-    /// A matrix with a column for each key; there are whole panels of them.
+    /// For each head a matrix with a column for each key; there are whole panels of them.
     keys: Vec<Panel<i16>>,
+    /// `[heads][keys]`.
     key_steps: Vec<u32>,
-    /// A matrix with an input for each key.
+    /// For each head a matrix with an input for each key.
     values: Vec<Panel<i16>>,
     /// `[ROWS][keys]`.
     scores: Vec<i32>,
@@ -99,38 +98,27 @@ fn mix(projected: &[i32], mixed: &mut [i32], heads: usize, head: usize, workspac
     let width = heads * head;
     let length = mixed.len() / width;
     let columns = panels(length) * COLUMNS;
-    workspace.begin(length, columns, head);
+    workspace.begin(length, columns, heads, head);
+    match head {
+        // A width that is known makes whole vectors of a head.
+        32 => workspace.prepare::<32>(projected, length, heads, 32),
+        64 => workspace.prepare::<64>(projected, length, heads, 64),
+        _ => workspace.prepare::<0>(projected, length, heads, head),
+    }
     let Workspace { queries, query_steps, keys, key_steps, values, scores, weights, sums } = workspace;
+    let depths = [columns / COLUMNS * (head / 4), panels(head) * (columns / 4)];
     for h in 0..heads {
-        for (token, row) in projected.chunks_exact(3 * width).enumerate() {
-            let [query, key, value] = [0, 1, 2].map(|part| &row[part * width + h * head..][..head]);
-            let step = Step::of_8(largest(query));
-            query_steps[token] = step.size;
-            for (to, number) in queries[token * head..].iter_mut().zip(query) {
-                *to = step.count(*number) as i16;
-            }
-            let step = Step::of_8(largest(key));
-            key_steps[token] = step.size;
-            let panels = &mut keys[token / COLUMNS * (head / 4)..][..head / 4];
-            for (panel, quad) in panels.iter_mut().zip(key.as_chunks::<4>().0) {
-                let column = &mut panel[4 * (token % COLUMNS)..][..4];
-                column.copy_from_slice(&quad.map(|number| step.count(number) as i16));
-            }
-            for (index, numbers) in value.chunks(COLUMNS).enumerate() {
-                let panel = &mut values[index * (columns / 4) + token / 4];
-                for (column, number) in panel.as_chunks_mut::<4>().0.iter_mut().zip(numbers) {
-                    column[token % 4] = round_shift(*number, 6) as i16;
-                }
-            }
-        }
-        let keys = Matrix { outputs: columns, depth: head / 4, panels: Panels::Halves(keys) };
-        let values = Matrix { outputs: head, depth: columns / 4, panels: Panels::Halves(values) };
+        let keys = Panels::Halves(&keys[h * depths[0]..][..depths[0]]);
+        let keys = Matrix { outputs: columns, depth: head / 4, panels: keys };
+        let values = Panels::Halves(&values[h * depths[1]..][..depths[1]]);
+        let values = Matrix { outputs: head, depth: columns / 4, panels: values };
+        let key_steps = &key_steps[h * columns..][..columns];
         for first in (0..length).step_by(ROWS) {
             let rows = ROWS.min(length - first);
             let (scores, weights) = (&mut scores[..rows * columns], &mut weights[..rows * columns]);
-            multiply(&queries[first * head..][..rows * head], keys, scores);
+            multiply(&queries[(h * length + first) * head..][..rows * head], keys, scores);
             let all = scores.chunks_exact_mut(columns).zip(weights.chunks_exact_mut(columns));
-            for ((scores, weights), query_step) in all.zip(&query_steps[first..]) {
+            for ((scores, weights), query_step) in all.zip(&query_steps[h * length + first..]) {
                 weigh(scores, weights, *query_step, key_steps, length);
             }
             let sums = &mut sums[..rows * head];
@@ -146,53 +134,93 @@ fn mix(projected: &[i32], mixed: &mut [i32], heads: usize, head: usize, workspac
 
 impl Workspace {
     /// Makes room for a sequence of so many tokens. What lies beyond its last key is 0.
-    fn begin(&mut self, length: usize, columns: usize, head: usize) {
+    fn begin(&mut self, length: usize, columns: usize, heads: usize, head: usize) {
         fn zeros<T: Copy + Zeroable>(room: &mut Vec<T>, size: usize) {
             room.clear();
             room.resize(size, T::zeroed());
         }
-        zeros(&mut self.queries, length * head);
-        zeros(&mut self.query_steps, length);
-        zeros(&mut self.keys, columns / COLUMNS * (head / 4));
-        zeros(&mut self.key_steps, columns);
-        zeros(&mut self.values, panels(head) * (columns / 4));
+        zeros(&mut self.queries, heads * length * head);
+        zeros(&mut self.query_steps, heads * length);
+        zeros(&mut self.keys, heads * columns / COLUMNS * (head / 4));
+        zeros(&mut self.key_steps, heads * columns);
+        zeros(&mut self.values, heads * panels(head) * (columns / 4));
         zeros(&mut self.scores, ROWS * columns);
         zeros(&mut self.weights, ROWS * columns);
         zeros(&mut self.sums, ROWS * head);
+    }
+
+    /// Brings queries, keys and values to 8, 8 and 16 bits and to their places, token by token as they lie. `HEAD` is the width of a
+    /// head, or 0 where only `head` tells it.
+    #[inline(always)]
+    fn prepare<const HEAD: usize>(&mut self, projected: &[i32], length: usize, heads: usize, head: usize) {
+        let head = if HEAD == 0 { head } else { HEAD };
+        let width = heads * head;
+        let columns = panels(length) * COLUMNS;
+        let (of_keys, of_values) = (columns / COLUMNS * (head / 4), panels(head) * (columns / 4));
+        let mut counts = [0_i16; WIDEST_HEAD];
+        for (token, row) in projected.chunks_exact(3 * width).enumerate() {
+            for h in 0..heads {
+                let [query, key, value] = [0, 1, 2].map(|part| &row[part * width + h * head..][..head]);
+                let step = Step::of_8(largest(query));
+                self.query_steps[h * length + token] = step.size;
+                for (to, number) in self.queries[(h * length + token) * head..][..head].iter_mut().zip(query) {
+                    *to = step.count(*number) as i16;
+                }
+
+                let step = Step::of_8(largest(key));
+                self.key_steps[h * columns + token] = step.size;
+                let counts = &mut counts[..head];
+                for (to, number) in counts.iter_mut().zip(key) {
+                    *to = step.count(*number) as i16;
+                }
+                let panels = &mut self.keys[h * of_keys + token / COLUMNS * (head / 4)..][..head / 4];
+                for (panel, quad) in panels.iter_mut().zip(counts.as_chunks::<4>().0) {
+                    panel[4 * (token % COLUMNS)..][..4].copy_from_slice(quad);
+                }
+
+                for (to, number) in counts.iter_mut().zip(value) {
+                    *to = round_shift(*number, 6) as i16;
+                }
+                for (index, numbers) in counts.chunks(COLUMNS).enumerate() {
+                    let panel = &mut self.values[h * of_values + index * (columns / 4) + token / 4];
+                    for (column, number) in panel.as_chunks_mut::<4>().0.iter_mut().zip(numbers) {
+                        column[token % 4] = *number;
+                    }
+                }
+            }
+        }
     }
 }
 
 /// Turns a query's products with all keys into the keys' weights, Q15; the first `length` keys count. `scores` is used up.
 #[inline(always)]
 fn weigh(scores: &mut [i32], weights: &mut [i16], query_step: u32, key_steps: &[u32], length: usize) {
-    let scores = scores.as_chunks_mut::<LANES>().0;
-    let counts = |vector: usize, lane: usize| vector * LANES + lane < length;
+    let scores = scores.as_chunks_mut::<COLUMNS>().0;
+    let weights = weights.as_chunks_mut::<COLUMNS>().0;
+    let counts = |panel: usize, column: usize| panel * COLUMNS + column < length;
 
-    let mut most = [i32::MIN; LANES];
-    for (vector, (scores, steps)) in scores.iter_mut().zip(key_steps.as_chunks().0).enumerate() {
-        let steps: &[u32; LANES] = steps;
-        for lane in 0..LANES {
-            scores[lane] = score(scores[lane], query_step, steps[lane]);
-            most[lane] = most[lane].max(if counts(vector, lane) { scores[lane] } else { i32::MIN });
+    let mut most = [i32::MIN; COLUMNS];
+    for (panel, (scores, steps)) in scores.iter_mut().zip(key_steps.as_chunks::<COLUMNS>().0).enumerate() {
+        for column in 0..COLUMNS {
+            scores[column] = score(scores[column], query_step, steps[column]);
+            most[column] = most[column].max(if counts(panel, column) { scores[column] } else { i32::MIN });
         }
     }
     let most = most.iter().fold(i32::MIN, |most, score| most.max(*score));
 
-    let mut totals = [0; LANES];
-    for (vector, scores) in scores.iter_mut().enumerate() {
-        for lane in 0..LANES {
-            let power = exp2(most.wrapping_sub(scores[lane]) as u32);
-            let power = if counts(vector, lane) { power } else { 0 };
-            totals[lane] += power;
-            scores[lane] = power as i32;
+    let mut totals = [0; COLUMNS];
+    for (panel, (weights, scores)) in weights.iter_mut().zip(&*scores).enumerate() {
+        for column in 0..COLUMNS {
+            let power = exp2(most.wrapping_sub(scores[column]) as u32);
+            let power = if counts(panel, column) { power } else { 0 };
+            totals[column] += u32::from(power);
+            weights[column] = power as i16;
         }
     }
     let share = Share::new(totals.iter().sum());
 
-    for (weights, powers) in weights.as_chunks_mut::<LANES>().0.iter_mut().zip(&*scores) {
-        for (weight, power) in weights.iter_mut().zip(powers) {
-            *weight = share.of(*power as u32) as i16;
-        }
+    for weight in weights.as_flattened_mut() {
+        *weight = share.of((*weight as u16).into()) as i16;
     }
 }
 

@@ -65,7 +65,7 @@ pub(crate) fn pack_weights(weights: &[i8], columns: usize, inputs: usize) -> Vec
 /// Rows that one thread multiplies together: several times as many blocks as threads, each large enough for the weights to be worth
 /// their way.
 fn block(rows: usize) -> usize {
-    rows.div_ceil(2 * rayon::current_num_threads()).next_multiple_of(12).clamp(24, 192)
+    rows.div_ceil(rayon::current_num_threads()).next_multiple_of(12).clamp(24, 192)
 }
 
 fn linear(args: &mut Args<'_>) {
