@@ -2,8 +2,9 @@
 #![deny(clippy::float_arithmetic)]
 
 use bytemuck::{Pod, Zeroable};
+use rayon::prelude::*;
 
-use super::row::{self, data, pack_halves, pack_norm, unpack_halves};
+use super::row::{self, Norm, data, pack_halves, pack_norm, unpack_halves};
 use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl, vectorised};
 
 /// See [`KERNEL`].
@@ -47,30 +48,40 @@ pub static KERNEL: Kernel = Kernel {
     samples,
 };
 
+/// Rows that one thread takes.
+const BLOCK: usize = 16;
+
 fn embed(args: &mut Args<'_>) {
     let params: Params = args.params();
     let (ids, positions) = (args.read::<u32>(0), args.read::<u32>(1));
     let (words, places, norm) = (args.read::<u32>(2), args.read::<u32>(3), args.read::<[i32; 8]>(4));
     let (hidden, quantised, steps) = (args.write::<i32>(5), args.write::<[u32; 2]>(6), args.write::<u32>(7));
-    let quads = params.quads as usize;
-    let rows = hidden.chunks_exact_mut(4 * quads).zip(quantised.chunks_exact_mut(quads)).zip(steps);
-    vectorised(
-        #[inline(always)]
-        || {
-            for (token, ((hidden, quantised), step)) in rows.take(params.tokens as usize).enumerate() {
-                let Some(id) = ids[token].checked_sub(params.first).filter(|id| *id < params.rows) else { continue };
-                let word = &words[id as usize * 2 * quads..][..2 * quads];
-                let place = &places[positions[token] as usize * 2 * quads..][..2 * quads];
-                for ((two, word), place) in hidden.chunks_exact_mut(2).zip(word).zip(place) {
-                    let (word, place) = (unpack_halves(*word), unpack_halves(*place));
-                    two[0] = i32::from(word[0]) + i32::from(place[0]);
-                    two[1] = i32::from(word[1]) + i32::from(place[1]);
+    let (tokens, quads) = (params.tokens as usize, params.quads as usize);
+    let norm = Norm::new(&norm[..quads]);
+    let blocks = hidden[..tokens * 4 * quads].par_chunks_mut(BLOCK * 4 * quads);
+    let blocks = blocks.zip(quantised.par_chunks_mut(BLOCK * quads)).zip(steps.par_chunks_mut(BLOCK));
+    blocks.enumerate().for_each(|(block, ((hidden, quantised), steps))| {
+        vectorised(
+            #[inline(always)]
+            || {
+                let rows = hidden.chunks_exact_mut(4 * quads).zip(quantised.chunks_exact_mut(quads)).zip(steps);
+                for (row, ((hidden, quantised), step)) in rows.enumerate() {
+                    let token = block * BLOCK + row;
+                    let Some(id) = ids[token].checked_sub(params.first).filter(|id| *id < params.rows) else {
+                        continue;
+                    };
+                    let word = &words[id as usize * 2 * quads..][..2 * quads];
+                    let place = &places[positions[token] as usize * 2 * quads..][..2 * quads];
+                    for ((two, word), place) in hidden.as_chunks_mut::<2>().0.iter_mut().zip(word).zip(place) {
+                        let (word, place) = (unpack_halves(*word), unpack_halves(*place));
+                        *two = [0, 1].map(|half| i32::from(word[half]) + i32::from(place[half]));
+                    }
+                    row::normalise(hidden, &norm);
+                    *step = row::quantise(hidden, quantised);
                 }
-                row::normalise(hidden, norm);
-                *step = row::quantise(hidden, quantised);
-            }
-        },
-    );
+            },
+        );
+    });
 }
 
 fn samples() -> Vec<Sample> {

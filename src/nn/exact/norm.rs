@@ -4,7 +4,7 @@
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use super::row::{self, data, pack_norm};
+use super::row::{self, Norm, data, pack_norm};
 use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl, vectorised};
 
 /// See [`KERNEL`].
@@ -44,6 +44,7 @@ fn norm(args: &mut Args<'_>) {
     let (hidden, quantised, steps) = (args.write::<i32>(3), args.write::<[u32; 2]>(4), args.write::<u32>(5));
     let (rows, quads) = (params.rows as usize, params.quads as usize);
     let width = 4 * quads;
+    let norm = Norm::new(&norm[..quads]);
     let blocks = hidden[..rows * width].par_chunks_mut(BLOCK * width);
     let blocks = blocks.zip(quantised.par_chunks_mut(BLOCK * quads)).zip(steps.par_chunks_mut(BLOCK));
     blocks.enumerate().for_each(|(block, ((hidden, quantised), steps))| {
@@ -57,7 +58,7 @@ fn norm(args: &mut Args<'_>) {
                     for ((sum, x), residual) in hidden.iter_mut().zip(&x[at..]).zip(&residual[at..]) {
                         *sum = x.wrapping_add(*residual);
                     }
-                    row::normalise(hidden, norm);
+                    row::normalise(hidden, &norm);
                     *step = row::quantise(hidden, quantised);
                 }
             },

@@ -19,19 +19,31 @@ pub(super) fn scale(row: &mut [i32]) -> Reciprocal {
     Reciprocal::new(squares)
 }
 
-/// LayerNorm of `row`, in place. `norm` holds gains and biases as [`pack_norm`] lays them.
+/// Gains and biases of a norm, each side by side.
+pub(super) struct Norm {
+    gain: Vec<i32>,
+    bias: Vec<i32>,
+}
+
+impl Norm {
+    /// From what [`pack_norm`] laid out.
+    pub(super) fn new(packed: &[[i32; 8]]) -> Self {
+        let half = |from: usize| packed.iter().flat_map(|eight| &eight[from..from + 4]).copied().collect();
+        Self { gain: half(0), bias: half(4) }
+    }
+}
+
+/// LayerNorm of `row`, in place.
 #[inline(always)]
-pub(super) fn normalise(row: &mut [i32], norm: &[[i32; 8]]) {
+pub(super) fn normalise(row: &mut [i32], norm: &Norm) {
     let sum = row.iter().fold(0_i32, |sum, x| sum.wrapping_add(*x));
     let mean = mean(sum, row.len() as i32);
     for x in &mut *row {
         *x = x.wrapping_sub(mean);
     }
     let reciprocal = scale(row);
-    for (numbers, norm) in row.chunks_exact_mut(4).zip(norm) {
-        for (at, x) in numbers.iter_mut().enumerate() {
-            *x = gained(*x, reciprocal, norm[at], norm[4 + at]);
-        }
+    for (x, (gain, bias)) in row.iter_mut().zip(norm.gain.iter().zip(&norm.bias)) {
+        *x = gained(*x, reciprocal, *gain, *bias);
     }
 }
 
