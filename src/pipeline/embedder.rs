@@ -40,7 +40,8 @@ impl Embedder {
             Precision::Exact => {
                 let integers = IntegerModel::of_folder(folder, listen)?;
                 let encoder = ExactEncoder::load(device, &integers, folder, config.max_tokens)?;
-                (Either::Exact(Box::new(encoder)), folder.join(model::FILE), integers.digest())
+                let digest = encoder.digest().to_owned();
+                (Either::Exact(Box::new(encoder)), folder.join(model::FILE), digest)
             }
             Precision::F32 => {
                 let encoder = Encoder::load(device, folder, config.max_tokens)?;

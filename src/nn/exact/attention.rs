@@ -133,20 +133,20 @@ fn mix(projected: &[i32], mixed: &mut [i32], heads: usize, head: usize, workspac
 }
 
 impl Workspace {
-    /// Makes room for a sequence of so many tokens. What lies beyond its last key is 0.
+    /// Makes room for a sequence of so many tokens. What lies beyond its last key is 0; what is written before it is read stays as it is.
     fn begin(&mut self, length: usize, columns: usize, heads: usize, head: usize) {
         fn zeros<T: Copy + Zeroable>(room: &mut Vec<T>, size: usize) {
             room.clear();
             room.resize(size, T::zeroed());
         }
-        zeros(&mut self.queries, heads * length * head);
-        zeros(&mut self.query_steps, heads * length);
+        self.queries.resize(heads * length * head, 0);
+        self.query_steps.resize(heads * length, 0);
         zeros(&mut self.keys, heads * columns / COLUMNS * (head / 4));
         zeros(&mut self.key_steps, heads * columns);
         zeros(&mut self.values, heads * panels(head) * (columns / 4));
-        zeros(&mut self.scores, ROWS * columns);
-        zeros(&mut self.weights, ROWS * columns);
-        zeros(&mut self.sums, ROWS * head);
+        self.scores.resize(ROWS * columns, 0);
+        self.weights.resize(ROWS * columns, 0);
+        self.sums.resize(ROWS * head, 0);
     }
 
     /// Brings queries, keys and values to 8, 8 and 16 bits and to their places, token by token as they lie. `HEAD` is the width of a

@@ -26,6 +26,7 @@ const MOST_TOKENS: usize = 512;
 #[derive(Debug)]
 pub struct ExactEncoder {
     device: Device,
+    digest: String,
     width: usize,
     heads: usize,
     inner: usize,
@@ -92,7 +93,7 @@ impl ExactEncoder {
     pub fn load(device: &Device, model: &IntegerModel, folder: &Path, max_tokens: Option<usize>) -> Result<Self> {
         self_test::run(device)?;
         let encoder = Self::new(device, model)?;
-        if model.digest() == MINILM_DIGEST {
+        if encoder.digest == MINILM_DIGEST {
             self_test::embed(&encoder)?;
         }
         let limit = ModelConfig::read(folder)?.max_tokens(max_tokens)?;
@@ -131,6 +132,7 @@ impl ExactEncoder {
         });
         Ok(Self {
             device: device.clone(),
+            digest: model.digest(),
             width,
             heads: model.heads,
             inner: model.layers.first().map_or(width, |layer| layer.intermediate.outputs),
@@ -143,6 +145,11 @@ impl ExactEncoder {
             gelu: device.upload(&model.gelu)?,
             workspace: Mutex::default(),
         })
+    }
+
+    /// [`IntegerModel::digest`] of the model.
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// Numbers in an embedding.
