@@ -7,6 +7,7 @@ pub mod embed;
 mod embeddings;
 pub mod exact;
 pub(crate) mod gemm;
+pub(crate) mod gguf;
 pub mod head;
 pub mod linear;
 pub mod llama;
