@@ -13,6 +13,7 @@ mod tests;
 
 use std::fmt;
 use std::io::Read;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -331,21 +332,69 @@ pub struct Text {
     pub line: usize,
 }
 
-/// Reads `{"text": ...}` a line, one at a time. After an error it ends.
-pub struct Texts {
+/// A response to a prompt, to be judged by a language model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What was asked.
+    pub prompt: String,
+    /// What was answered. It may be empty.
+    pub response: String,
+    /// What a good answer would be.
+    pub reference: Option<String>,
+    /// The line it stands in, from 1.
+    pub line: usize,
+}
+
+/// What a line of a [`Stream`] is read as.
+pub trait FromLine: Sized + sealed::Parse {}
+
+impl FromLine for Text {}
+impl FromLine for Answer {}
+
+mod sealed {
+    use super::{Answer, Fault, Key, Raw, Text};
+
+    /// Out of reach: what a line may be is this module's to say.
+    pub trait Parse: Sized {
+        fn parse(raw: &mut Raw, line: usize) -> Result<Self, Fault>;
+    }
+
+    impl Parse for Text {
+        fn parse(raw: &mut Raw, line: usize) -> Result<Self, Fault> {
+            Ok(Self { text: raw.required_text(Key::Text)?, line })
+        }
+    }
+
+    impl Parse for Answer {
+        fn parse(raw: &mut Raw, line: usize) -> Result<Self, Fault> {
+            let [prompt, response] = [raw.required_text(Key::Prompt)?, raw.required_text(Key::Response)?];
+            Ok(Self { prompt, response, reference: raw.optional_text(Key::Reference)?, line })
+        }
+    }
+}
+
+/// Reads a JSON object a line, one at a time. After an error it ends.
+pub struct Stream<T> {
     lines: Lines,
     options: Options,
     skipped: Vec<Error>,
     ended: bool,
+    row: PhantomData<T>,
 }
 
-impl Texts {
+/// Reads `{"text": ...}` a line.
+pub type Texts = Stream<Text>;
+
+/// Reads `{"prompt": ..., "response": ..., "reference": ...}` a line; the reference may be missing.
+pub type Answers = Stream<Answer>;
+
+impl<T: FromLine> Stream<T> {
     /// Opens a source; plain or gzip as for [`Round::read`].
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be opened or its first bytes cannot be read.
     pub fn open(source: Source, options: Options) -> Result<Self> {
-        Ok(Self { lines: Lines::open(source)?, options, skipped: Vec::new(), ended: false })
+        Ok(Self { lines: Lines::open(source)?, options, skipped: Vec::new(), ended: false, row: PhantomData })
     }
 
     /// The rows left out so far, with [`Options::skip_bad`].
@@ -353,29 +402,40 @@ impl Texts {
         &self.skipped
     }
 
-    fn step(&mut self) -> Result<Option<Text>> {
+    /// What is wrong with a row that was read: an error, or one more row that is left out.
+    ///
+    /// # Errors
+    /// [`Error::Row`] without [`Options::skip_bad`].
+    pub fn refuse(&mut self, line: usize, field: &str, problem: String, remedy: &'static str) -> Result<()> {
+        self.fault(line, Fault::new(field, problem, remedy))
+    }
+
+    fn fault(&mut self, line: usize, fault: Fault) -> Result<()> {
+        let error = fault.at(&self.lines.name, line);
+        if !self.options.skip_bad {
+            return Err(error);
+        }
+        self.skipped.push(error);
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<Option<T>> {
         loop {
             let outcome = match self.lines.next()? {
                 Step::End => return Ok(None),
                 Step::Fault(_, fault) => Err(fault),
-                Step::Line(_, bytes) => Raw::parse(bytes).and_then(|mut raw| raw.required_text(Key::Text)),
+                Step::Line(line, bytes) => Raw::parse(bytes).and_then(|mut raw| T::parse(&mut raw, line)),
             };
             match outcome {
-                Ok(text) => return Ok(Some(Text { text, line: self.lines.line })),
-                Err(fault) => {
-                    let error = fault.at(&self.lines.name, self.lines.line);
-                    if !self.options.skip_bad {
-                        return Err(error);
-                    }
-                    self.skipped.push(error);
-                }
+                Ok(row) => return Ok(Some(row)),
+                Err(fault) => self.fault(self.lines.line, fault)?,
             }
         }
     }
 }
 
-impl Iterator for Texts {
-    type Item = Result<Text>;
+impl<T: FromLine> Iterator for Stream<T> {
+    type Item = Result<T>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
@@ -387,9 +447,9 @@ impl Iterator for Texts {
     }
 }
 
-impl fmt::Debug for Texts {
+impl<T> fmt::Debug for Stream<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Texts").field("name", &self.lines.name).field("line", &self.lines.line).finish()
+        formatter.debug_struct("Stream").field("name", &self.lines.name).field("line", &self.lines.line).finish()
     }
 }
 

@@ -5,6 +5,7 @@ mod epoch;
 mod eval;
 mod files;
 pub mod forecast;
+pub mod judge;
 mod texts;
 
 use std::collections::HashMap;

@@ -168,7 +168,7 @@ impl LanguageModel {
     /// `listen` is told after each batch how many tokens have been through the model, those of prefixes included.
     ///
     /// # Errors
-    /// [`Error::Usage`] if a passage is empty, too long, holds an unknown id, or scores a token with nothing before it or one that it
+    /// [`Error::Usage`] if a passage is too long, holds an unknown id, or scores a token with nothing before it or one that it
     /// has not; [`Error::Device`] if the device fails.
     pub fn losses(
         &self,
@@ -217,6 +217,11 @@ impl LanguageModel {
         Ok(losses)
     }
 
+    /// How many tokens [`LanguageModel::losses`] sends through the model, prefixes counted once a batch.
+    pub fn tokens(&self, prefixes: &[&[u32]], passages: &[Passage<'_>]) -> u64 {
+        plan(prefixes, passages, self.batch_tokens()).iter().map(|batch| batch.ids.len() as u64).sum()
+    }
+
     /// Tokens that one batch may hold, so that its largest activation fits a binding.
     fn batch_tokens(&self) -> usize {
         let (limits, config) = (self.device.limits(), &self.config);
@@ -235,9 +240,7 @@ impl LanguageModel {
             let length = prefix.len() + passage.tokens.len();
             longest = longest.max(length);
             let unknown = |ids: &[u32]| ids.iter().copied().find(|id| *id as usize >= self.config.vocabulary);
-            let problem = if passage.tokens.is_empty() {
-                "it has no token".to_owned()
-            } else if length > self.config.positions {
+            let problem = if length > self.config.positions {
                 format!("with its prefix it has {length} tokens, the model takes {}", self.config.positions)
             } else if let Some(id) = unknown(prefix).or_else(|| unknown(passage.tokens)) {
                 format!("token id {id} is beyond the vocabulary of {}", self.config.vocabulary)

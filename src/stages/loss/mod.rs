@@ -3,6 +3,7 @@
 
 pub(crate) mod cosine;
 mod exact;
+pub mod relative;
 
 use crate::Result;
 use crate::device::Device;
