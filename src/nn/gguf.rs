@@ -282,6 +282,15 @@ impl Gguf {
         }
     }
 
+    /// The whole numbers under `key`.
+    pub(crate) fn integers(&self, key: &str) -> Result<&[i64]> {
+        match self.value(key) {
+            Some(Value::Integers(integers)) => Ok(integers),
+            Some(value) => Err(self.refuse(key, &format!("it is {}, not an array of 32-bit integers", value.kind()))),
+            None => Err(self.refuse(key, "it is missing")),
+        }
+    }
+
     /// The shape of a tensor, if it is there.
     pub(crate) fn shape(&self, tensor: &str) -> Option<&[usize]> {
         self.tensors.get(tensor).map(|info| info.shape.as_slice())
