@@ -13,7 +13,6 @@ mod tests;
 
 use std::fmt;
 use std::io::Read;
-use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -345,41 +344,13 @@ pub struct Answer {
     pub line: usize,
 }
 
-/// What a line of a [`Stream`] is read as.
-pub trait FromLine: Sized + sealed::Parse {}
-
-impl FromLine for Text {}
-impl FromLine for Answer {}
-
-mod sealed {
-    use super::{Answer, Fault, Key, Raw, Text};
-
-    /// Out of reach: what a line may be is this module's to say.
-    pub trait Parse: Sized {
-        fn parse(raw: &mut Raw, line: usize) -> Result<Self, Fault>;
-    }
-
-    impl Parse for Text {
-        fn parse(raw: &mut Raw, line: usize) -> Result<Self, Fault> {
-            Ok(Self { text: raw.required_text(Key::Text)?, line })
-        }
-    }
-
-    impl Parse for Answer {
-        fn parse(raw: &mut Raw, line: usize) -> Result<Self, Fault> {
-            let [prompt, response] = [raw.required_text(Key::Prompt)?, raw.required_text(Key::Response)?];
-            Ok(Self { prompt, response, reference: raw.optional_text(Key::Reference)?, line })
-        }
-    }
-}
-
 /// Reads a JSON object a line, one at a time. After an error it ends.
 pub struct Stream<T> {
     lines: Lines,
     options: Options,
     skipped: Vec<Error>,
     ended: bool,
-    row: PhantomData<T>,
+    parse: fn(&mut Raw, usize) -> Result<T, Fault>,
 }
 
 /// Reads `{"text": ...}` a line.
@@ -388,13 +359,32 @@ pub type Texts = Stream<Text>;
 /// Reads `{"prompt": ..., "response": ..., "reference": ...}` a line; the reference may be missing.
 pub type Answers = Stream<Answer>;
 
-impl<T: FromLine> Stream<T> {
+impl Texts {
     /// Opens a source; plain or gzip as for [`Round::read`].
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be opened or its first bytes cannot be read.
     pub fn open(source: Source, options: Options) -> Result<Self> {
-        Ok(Self { lines: Lines::open(source)?, options, skipped: Vec::new(), ended: false, row: PhantomData })
+        Self::with(source, options, |raw, line| Ok(Text { text: raw.required_text(Key::Text)?, line }))
+    }
+}
+
+impl Answers {
+    /// As [`Texts::open`].
+    ///
+    /// # Errors
+    /// As [`Texts::open`].
+    pub fn open(source: Source, options: Options) -> Result<Self> {
+        Self::with(source, options, |raw, line| {
+            let [prompt, response] = [raw.required_text(Key::Prompt)?, raw.required_text(Key::Response)?];
+            Ok(Answer { prompt, response, reference: raw.optional_text(Key::Reference)?, line })
+        })
+    }
+}
+
+impl<T> Stream<T> {
+    fn with(source: Source, options: Options, parse: fn(&mut Raw, usize) -> Result<T, Fault>) -> Result<Self> {
+        Ok(Self { lines: Lines::open(source)?, options, skipped: Vec::new(), ended: false, parse })
     }
 
     /// The rows left out so far, with [`Options::skip_bad`].
@@ -424,7 +414,7 @@ impl<T: FromLine> Stream<T> {
             let outcome = match self.lines.next()? {
                 Step::End => return Ok(None),
                 Step::Fault(_, fault) => Err(fault),
-                Step::Line(line, bytes) => Raw::parse(bytes).and_then(|mut raw| T::parse(&mut raw, line)),
+                Step::Line(line, bytes) => Raw::parse(bytes).and_then(|mut raw| (self.parse)(&mut raw, line)),
             };
             match outcome {
                 Ok(row) => return Ok(Some(row)),
@@ -434,7 +424,7 @@ impl<T: FromLine> Stream<T> {
     }
 }
 
-impl<T: FromLine> Iterator for Stream<T> {
+impl<T> Iterator for Stream<T> {
     type Item = Result<T>;
 
     fn next(&mut self) -> Option<Self::Item> {

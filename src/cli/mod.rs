@@ -11,6 +11,7 @@ mod emission;
 mod epoch;
 mod eval;
 mod forecast;
+mod loss;
 mod models;
 mod score;
 mod table;
@@ -62,6 +63,8 @@ enum Command {
     Score(score::ScoreArgs),
     /// Embed texts: one JSON line a text
     Embed(embed::EmbedArgs),
+    /// Judge responses by a language model: one JSON line a response
+    Loss(loss::LossArgs),
     /// Score real responses as three validators and run the subnet's epoch
     Demo(demo::DemoArgs),
     /// Compute Yuma epochs of subnet states, or check recorded ones
@@ -153,6 +156,7 @@ fn run(cli: &Cli, console: &Console, out: &mut dyn Write) -> Outcome {
     match &cli.command {
         Command::Score(args) => score::run(args, console, out),
         Command::Embed(args) => embed::run(args, console, out),
+        Command::Loss(args) => loss::run(args, console, out),
         Command::Demo(args) => demo::run(args, console, out),
         Command::Epoch(args) => {
             epoch::run(args, console.json, out).map(|status| if status == 0 { Status::Good } else { Status::Finding })
