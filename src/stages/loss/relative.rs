@@ -62,7 +62,9 @@ mod tests {
     use super::*;
 
     fn signals(all: &[(usize, f64, f64)]) -> Vec<Signal> {
-        all.iter().map(|(text, gain, surprise)| Signal { text: *text, gain: *gain, surprise: Some(*surprise) }).collect()
+        all.iter()
+            .map(|(text, gain, surprise)| Signal { text: *text, gain: *gain, surprise: Some(*surprise) })
+            .collect()
     }
 
     #[test]
