@@ -24,7 +24,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, Precision};
 use crate::device::{Choice, Device, Instructions};
-use crate::models::Store;
+use crate::models::{Kind, Store};
 use crate::pipeline::Embedder;
 use crate::progress::Event;
 use crate::{Error, Result};
@@ -219,7 +219,8 @@ impl ModelArgs {
     /// substitute. From then on the criteria say which weights they mean.
     fn load(&self, config: &mut Config, device: &DeviceArgs, opened: Device, console: &Console) -> Result<Embedder> {
         let encoder = &mut config.encoder;
-        let folder = console.fetching(|progress| Store::from_env()?.resolve(&encoder.model, self.offline, progress))?;
+        let (name, offline) = (&encoder.model, self.offline);
+        let folder = console.fetching(|progress| Store::from_env()?.resolve(name, Kind::Encoder, offline, progress))?;
         let embedder = device.load(opened, console, |device| {
             Embedder::load(device, &folder, encoder, &mut |event| {
                 if let Event::Began { .. } = event {
