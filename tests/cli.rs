@@ -487,6 +487,44 @@ fn every_command_explains_itself() {
 }
 
 #[test]
+fn exact_answers_are_right_or_wrong() {
+    let place = place();
+    let mut answers = rows();
+    for (row, response) in
+        answers.iter_mut().zip(["A: 1.", "$1.00", "eleven, 11", "2", "#### 2\nin 5 steps", "", "1", "3"])
+    {
+        row["response"] = json!(response);
+    }
+    place.write("round.jsonl", lines(&answers));
+    place.good_score(&[&ROUND[..], &["--loss", "exact", "--out", "out"]].concat());
+    let scores = place.rows("out/scores.jsonl");
+    let column = |key: &str| scores.iter().map(|row| row[key].as_f64().unwrap()).collect::<Vec<_>>();
+    assert_eq!(column("loss"), [0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0], "the references are 1, 2 and 3");
+    assert_eq!(column("accuracy"), column("loss").iter().map(|loss| 1.0 - loss).collect::<Vec<_>>(), "right or wrong");
+    let wrong = scores.iter().filter(|row| row["loss"] == 1.0);
+    assert!(wrong.clone().all(|row| row["score_u16"] == 0), "a wrong answer is worth nothing");
+    let criteria = place.read("out/criteria.toml");
+    assert!(criteria.contains("kind = \"exact\"\nmatch = \"number\""), "what was compared is kept: {criteria}");
+
+    let regex = "[loss]\nkind = \"exact\"\nmatch = \"regex\"\npattern = \"(?:or|A:) (\\\\w+)\"";
+    place.write("regex.toml", regex);
+    place.good_score(&[&ROUND[..], &["--config", "regex.toml", "--out", "by_pattern"]].concat());
+    let right: Vec<usize> = (0..8).filter(|at| place.rows("by_pattern/scores.jsonl")[*at]["loss"] == 0.0).collect();
+    assert_eq!(right, [0], "the one that the pattern finds");
+
+    let mut without = references();
+    without[1]["reference"] = json!("seven");
+    place.write("references.jsonl", lines(&without));
+    let run = place.score(&[&ROUND[..], &["--loss", "exact", "--out", "none"]].concat());
+    assert_eq!((run.code, place.path("none").exists()), (2, false), "refused before anything is computed");
+    assert!(
+        run.err.contains("prompt \"p2\": its reference gives no answer") && run.err.contains("`match`"),
+        "{}",
+        run.err
+    );
+}
+
+#[test]
 fn the_ranking_is_a_table() {
     let place = place();
     let run = place.good_score(&[&ROUND[..], &["--out", "out", "-q"]].concat());

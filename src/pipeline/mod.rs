@@ -5,6 +5,7 @@ mod epoch;
 mod eval;
 mod files;
 pub mod forecast;
+mod losses;
 mod texts;
 
 use std::collections::HashMap;
@@ -14,16 +15,17 @@ pub use embedder::Embedder;
 pub use epoch::{EpochResult, epoch, validator};
 pub use eval::{TextSimilarity, text_similarity};
 pub use files::{check_folder, write};
+pub use losses::check_references;
 
-use crate::config::{Config, LossKind};
+use crate::Result;
+use crate::config::Config;
 use crate::data::{Round, Uid};
 use crate::progress::{Event, Listener};
-use crate::stages::loss;
 use crate::stages::novelty::{self, Bank, NOBODY};
-use crate::stages::score::{Unanswered, accuracy};
+use crate::stages::score::Unanswered;
 use crate::stages::weights::{self, Tally};
 use crate::stages::yuma::State;
-use crate::{Error, Result};
+use losses::{Judge, Judgement};
 use texts::Texts;
 
 /// What came of one response.
@@ -96,8 +98,8 @@ pub struct Outcome {
 /// gives uids to hotkeys, where it is known, and overrules those of the rows.
 ///
 /// # Errors
-/// [`Error::Usage`] if a prompt has no reference or an embedding has another width than the model's; [`Error::Row`] if an
-/// embedding that came with a row is not one of the embedder's precision; [`Error::Device`] if the device fails.
+/// As [`check_references`]; [`Error::Usage`] if an embedding has another width than the model's; [`Error::Row`] if an embedding that
+/// came with a row is not one of the embedder's precision; [`Error::Device`] if the device fails.
 pub fn score(
     embedder: &Embedder,
     round: &Round,
@@ -107,7 +109,7 @@ pub fn score(
     listen: Listener<'_>,
 ) -> Result<Outcome> {
     config.check()?;
-    let references = references(round)?;
+    let judge = Judge::new(round, &config.loss)?;
     let began = Instant::now();
     let mut texts = Texts::new(embedder);
     for row in round.responses().iter().chain(history.iter().flat_map(Round::responses)) {
@@ -115,11 +117,10 @@ pub fn score(
             texts.want(&row.text);
         }
     }
-    references.iter().for_each(|reference| texts.want(reference));
+    judge.embeds().iter().for_each(|reference| texts.want(reference));
     texts.embed(listen)?;
     let rows = texts.rows(round)?;
     let (bank_rows, bank_miners) = bank(&mut texts, round, history)?;
-    let reference_rows: Vec<u32> = references.iter().map(|text| texts.row(text)).collect();
     let seconds = began.elapsed().as_secs_f64();
     let (device, embeddings) = (embedder.device(), texts.embeddings());
 
@@ -134,26 +135,21 @@ pub fn score(
 
     let began = Instant::now();
     listen(Event::Began { stage: "accuracy", total: round.responses().len() as u64, unit: "responses" });
-    let losses = match config.loss.kind {
-        LossKind::Embedding => {
-            let of_each: Vec<u32> = round.responses().iter().map(|row| reference_rows[row.prompt as usize]).collect();
-            loss::embedding(device, embeddings, &rows, &of_each)?
-        }
-    };
+    let judgements = judge.judge(round, &texts, &rows)?;
     listen(Event::Ended { stage: "accuracy", seconds: began.elapsed().as_secs_f64() });
 
     let responses: Vec<ScoredResponse> = round
         .responses()
         .iter()
-        .zip(novelties.iter().zip(&losses))
-        .map(|(row, (novelty, loss))| {
+        .zip(novelties.iter().zip(&judgements))
+        .map(|(row, (novelty, &Judgement { loss, accuracy }))| {
             // A blank answer resembles every reference a little; it is worth nothing all the same.
-            let (accuracy, blank) = (accuracy(*loss), row.text.trim().is_empty());
+            let blank = row.text.trim().is_empty();
             let count = row.embedding.is_none().then(|| texts.count(&row.text));
             ScoredResponse {
                 novelty: novelty.novelty,
                 nearest: novelty.nearest.and_then(|neighbour| name(round, history, neighbour)),
-                loss: *loss,
+                loss,
                 accuracy,
                 score: config.score.score(accuracy, novelty.novelty, blank),
                 tokens: count.map(|count| count.tokens),
@@ -172,24 +168,6 @@ pub fn score(
     }
     let miners = miners(round, &responses, subnet, config.score.unanswered, listen);
     Ok(Outcome { responses, miners, tokens: texts.tokens(), seconds })
-}
-
-/// The reference of every prompt, in order.
-///
-/// # Errors
-/// [`Error::Usage`] naming the first prompt that has none.
-pub fn references(round: &Round) -> Result<Vec<&str>> {
-    round
-        .prompts()
-        .iter()
-        .map(|prompt| {
-            prompt.reference.as_deref().ok_or_else(|| Error::Usage {
-                argument: format!("prompt {:?}", prompt.id),
-                problem: "it has no reference to measure accuracy by".into(),
-                remedy: "give a file with one row {\"prompt_id\", \"reference\"} a prompt: --references FILE".into(),
-            })
-        })
-        .collect()
 }
 
 /// The history bank: the embeddings' rows of earlier rounds' responses, and whose they are in this one.

@@ -1,8 +1,12 @@
 //! Reference loss: how far a response is from the reference.
 #![deny(clippy::float_arithmetic)]
 
+mod answer;
 pub(crate) mod cosine;
 mod exact;
+
+pub use answer::{Match, Matcher};
+use regex::Regex;
 
 use crate::Result;
 use crate::device::Device;
@@ -20,4 +24,9 @@ pub fn embedding(device: &Device, embeddings: &Embeddings, responses: &[u32], re
         Rows::Exact(values) => Ok(exact::losses(width, values, responses, references)),
         Rows::F32(values) => cosine::losses(device, width, values, responses, references),
     }
+}
+
+#[expect(clippy::expect_used, reason = "the patterns are constants of this room, and its tests compile each of them")]
+fn known(pattern: &str) -> Regex {
+    Regex::new(pattern).expect("a pattern")
 }
