@@ -2,10 +2,14 @@
 #![deny(clippy::float_arithmetic)]
 
 mod answer;
+mod arrays;
 pub(crate) mod cosine;
 mod exact;
+mod logits;
 
 pub use answer::{Match, Matcher};
+pub use arrays::Fault;
+pub use logits::{Judged, LARGEST_LOSS, logits, logprobs};
 use regex::Regex;
 
 use crate::Result;
