@@ -67,6 +67,9 @@ pub struct LossConfig {
     /// With [`Match::Regex`]: what finds the answer in a response and in its reference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
+    /// With [`LossKind::Logits`] and [`LossKind::Logprobs`]: how many tokens the miners' model knows, which is how many logits a row has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<usize>,
 }
 
 /// What accuracy is measured by.
@@ -78,11 +81,20 @@ pub enum LossKind {
     Embedding,
     /// 0 if the response gives the reference's answer, else 1.
     Exact,
+    /// The cross-entropy of the logits that came with the response, against the reference's tokens.
+    Logits,
+    /// The same of the likeliest tokens' log-probabilities.
+    Logprobs,
 }
 
 impl LossKind {
     /// All of them, by the names that they have in criteria.
-    pub const ALL: [(&'static str, Self); 2] = [("embedding", Self::Embedding), ("exact", Self::Exact)];
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("embedding", Self::Embedding),
+        ("exact", Self::Exact),
+        ("logits", Self::Logits),
+        ("logprobs", Self::Logprobs),
+    ];
 }
 
 impl std::str::FromStr for LossKind {
@@ -101,6 +113,29 @@ impl LossConfig {
     /// As [`Matcher::new`].
     pub fn matcher(&self) -> Result<Matcher> {
         Matcher::new(self.compare.unwrap_or_default(), self.pattern.as_deref())
+    }
+
+    /// The vocabulary, with a kind that needs it.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it is missing or no vocabulary's size.
+    pub fn vocabulary(&self) -> Result<usize> {
+        let refuse = |problem: String| Error::Usage {
+            argument: "loss.vocabulary".into(),
+            problem,
+            remedy: "give how many logits the miners' model has for a token".into(),
+        };
+        match self.vocabulary {
+            Some(vocabulary) if (1..=1 << 24).contains(&vocabulary) => Ok(vocabulary),
+            Some(vocabulary) => Err(refuse(format!("{vocabulary} is not between 1 and 2^24"))),
+            None => Err(refuse("it is missing, and this kind of loss needs it".into())),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.matcher()?;
+        let needed = matches!(self.kind, LossKind::Logits | LossKind::Logprobs) || self.vocabulary.is_some();
+        if needed { self.vocabulary().map(drop) } else { Ok(()) }
     }
 }
 
@@ -189,7 +224,7 @@ impl Config {
     pub fn check(&self) -> Result<()> {
         self.encoder.check()?;
         novelty::check(self.novelty.nearest)?;
-        self.loss.matcher()?;
+        self.loss.check()?;
         self.score.check()
     }
 
@@ -242,7 +277,7 @@ mod tests {
     #[test]
     fn kinds_of_loss_have_the_names_that_criteria_have() {
         for (name, kind) in LossKind::ALL {
-            let config = Config::parse(&format!("[loss]\nkind = \"{name}\""), "x").expect(name);
+            let config = Config::parse(&format!("[loss]\nkind = \"{name}\"\nvocabulary = 9"), "x").expect(name);
             assert_eq!(config.loss.kind, kind, "{name}");
         }
         let exact = Config::parse("[loss]\nkind = \"exact\"", "x").expect("legal");
@@ -260,6 +295,8 @@ mod tests {
             ("[encoder]\nsha256 = \"8834\"", "encoder.sha256"),
             ("[loss]\nkind = \"exact\"\nmatch = \"regex\"", "loss.pattern"),
             ("[loss]\npattern = \"x\"", "loss.pattern"),
+            ("[loss]\nkind = \"logits\"", "loss.vocabulary"),
+            ("[loss]\nvocabulary = 0", "loss.vocabulary"),
             ("[loss]\nmatch = \"regex\"\npattern = \"(\"", "loss.pattern"),
             ("[score\n", "line 1"),
         ] {

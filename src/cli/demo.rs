@@ -128,6 +128,7 @@ fn sample(round: &Round, validator: usize) -> Result<Round> {
             prompt_id: prompt.id.clone(),
             prompt: prompt.text.clone(),
             reference: prompt.reference.clone()?,
+            tokens: prompt.tokens.clone(),
         })
     });
     Ok(Round::from_rows(rows, references, Options::default())?.0)

@@ -1,11 +1,13 @@
 //! What the criteria's kind of loss says of a round's responses: a function for each kind.
 
+use std::path::Path;
+
 use rayon::prelude::*;
 
 use super::texts::Texts;
 use crate::config::{LossConfig, LossKind};
-use crate::data::Round;
-use crate::stages::loss::{self, Matcher};
+use crate::data::{Prompt, Response, Round};
+use crate::stages::loss::{self, Fault, LARGEST_LOSS, Matcher};
 use crate::stages::score::accuracy;
 use crate::{Error, Result};
 
@@ -15,18 +17,29 @@ pub(super) struct Judgement {
     pub(super) loss: f64,
     /// In [0, 1].
     pub(super) accuracy: f64,
+    /// What is wrong with what was sent along, if that is why it is worth nothing.
+    pub(super) fault: Option<String>,
 }
 
 /// What judges a round's responses: a kind of loss with what it takes of the references, one for each prompt.
 pub(super) enum Judge<'a> {
     Embedding { references: Vec<&'a str> },
     Exact { matcher: Matcher, answers: Vec<String> },
+    Sent { arrays: Arrays, tokens: Vec<&'a [u32]>, vocabulary: usize },
 }
 
-/// Checks that every prompt has a reference that `config` can measure by. Whoever scores for long asks before.
+/// Which arrays come with responses.
+#[derive(Clone, Copy)]
+pub(super) enum Arrays {
+    Logits,
+    Logprobs,
+}
+
+/// Checks that every prompt has a reference that `config` can measure by, and that what rows name is there. Whoever scores for long asks before.
 ///
 /// # Errors
-/// [`Error::Usage`] naming the first prompt that has none, or whose reference gives no answer to compare with.
+/// [`Error::Usage`] naming the first prompt that has none, or whose reference gives no answer to compare with or has no legal tokens;
+/// [`Error::Row`] for a row that names a file that is not there.
 pub fn check_references(round: &Round, config: &LossConfig) -> Result<()> {
     Judge::new(round, config).map(drop)
 }
@@ -42,36 +55,128 @@ impl<'a> Judge<'a> {
                 let answers = answers(round, &references, &matcher)?;
                 Ok(Self::Exact { matcher, answers })
             }
+            LossKind::Logits => Self::sent(round, config, Arrays::Logits),
+            LossKind::Logprobs => Self::sent(round, config, Arrays::Logprobs),
         }
+    }
+
+    fn sent(round: &'a Round, config: &LossConfig, arrays: Arrays) -> Result<Self> {
+        let vocabulary = config.vocabulary()?;
+        let tokens = round.prompts().iter().map(|prompt| tokens(prompt, vocabulary)).collect::<Result<_>>()?;
+        round.responses().iter().try_for_each(|row| arrays.check_file(round, row))?;
+        Ok(Self::Sent { arrays, tokens, vocabulary })
+    }
+
+    /// Whether a response's text is what is judged, so that a blank one is worth nothing.
+    pub(super) fn reads_text(&self) -> bool {
+        !matches!(self, Self::Sent { .. })
     }
 
     /// The references that it needs the embeddings of.
     pub(super) fn embeds(&self) -> &[&'a str] {
         match self {
             Self::Embedding { references } => references,
-            Self::Exact { .. } => &[],
+            Self::Exact { .. } | Self::Sent { .. } => &[],
         }
     }
 
     /// One judgement for each response of `round`, in order, whose embeddings are `rows` of `texts`.
     pub(super) fn judge(&self, round: &Round, texts: &Texts<'_>, rows: &[u32]) -> Result<Vec<Judgement>> {
-        let losses = match self {
-            Self::Embedding { references } => embedding(round, references, texts, rows)?,
-            Self::Exact { matcher, answers } => exact(round, answers, matcher),
-        };
-        Ok(losses.into_iter().map(|loss| Judgement { loss, accuracy: accuracy(loss) }).collect())
+        match self {
+            Self::Embedding { references } => embedding(round, references, texts, rows),
+            Self::Exact { matcher, answers } => Ok(exact(round, answers, matcher)),
+            Self::Sent { arrays, tokens, vocabulary } => sent(round, *arrays, tokens, *vocabulary),
+        }
     }
 }
 
-fn embedding(round: &Round, references: &[&str], texts: &Texts<'_>, rows: &[u32]) -> Result<Vec<f64>> {
-    let of_prompts: Vec<u32> = references.iter().map(|text| texts.row(text)).collect();
-    let of_each: Vec<u32> = round.responses().iter().map(|row| of_prompts[row.prompt as usize]).collect();
-    loss::embedding(texts.device(), texts.embeddings(), rows, &of_each)
+impl Arrays {
+    /// The field of a row that names their file.
+    fn field(self) -> &'static str {
+        match self {
+            Self::Logits => "logits",
+            Self::Logprobs => "logprobs",
+        }
+    }
+
+    /// The file of a response's arrays, if any came with it.
+    fn file(self, row: &Response) -> Option<&Path> {
+        match self {
+            Self::Logits => row.logits.as_deref(),
+            Self::Logprobs => row.logprobs.as_deref(),
+        }
+    }
+
+    /// Checks that the file that a row names is there. What it holds is the miner's business, that it is there the validator's.
+    fn check_file(self, round: &Round, row: &Response) -> Result<()> {
+        let Some(path) = self.file(row) else { return Ok(()) };
+        let problem = match std::fs::metadata(path) {
+            Ok(found) if found.is_file() => return Ok(()),
+            Ok(_) => "it is no file".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Err(Error::Row {
+            file: round.files().get(row.file as usize).cloned().unwrap_or_default(),
+            line: row.line,
+            field: self.field().into(),
+            problem: format!("{}: {problem}", path.display()),
+            remedy: "bring the file to where the row says, or leave the field out if the miner sent none".into(),
+        })
+    }
 }
 
-fn exact(round: &Round, answers: &[String], matcher: &Matcher) -> Vec<f64> {
+impl Judgement {
+    /// Of a loss of which 0 is right and 1 or more is wrong.
+    fn new(loss: f64) -> Self {
+        Self { loss, accuracy: accuracy(loss), fault: None }
+    }
+}
+
+fn embedding(round: &Round, references: &[&str], texts: &Texts<'_>, rows: &[u32]) -> Result<Vec<Judgement>> {
+    let of_prompts: Vec<u32> = references.iter().map(|text| texts.row(text)).collect();
+    let of_each: Vec<u32> = round.responses().iter().map(|row| of_prompts[row.prompt as usize]).collect();
+    let losses = loss::embedding(texts.device(), texts.embeddings(), rows, &of_each)?;
+    Ok(losses.into_iter().map(Judgement::new).collect())
+}
+
+fn exact(round: &Round, answers: &[String], matcher: &Matcher) -> Vec<Judgement> {
     let rows = round.responses().par_iter();
-    rows.map(|row| matcher.loss(&answers[row.prompt as usize], &row.text)).collect()
+    rows.map(|row| Judgement::new(matcher.loss(&answers[row.prompt as usize], &row.text))).collect()
+}
+
+/// The mean loss of the reference's tokens, in nats; as accuracy their probability, in the geometric mean. A response whose arrays are
+/// missing or wrong has the largest loss, and accuracy 0.
+fn sent(round: &Round, arrays: Arrays, tokens: &[&[u32]], vocabulary: usize) -> Result<Vec<Judgement>> {
+    let judge = |row: &Response| {
+        let tokens = tokens[row.prompt as usize];
+        let judged = match (arrays.file(row), arrays) {
+            (None, _) => Err(Fault { row: None, what: format!("no {} came with it", arrays.field()) }),
+            (Some(path), Arrays::Logits) => loss::logits(path, tokens, vocabulary)?,
+            (Some(path), Arrays::Logprobs) => loss::logprobs(path, tokens, vocabulary)?,
+        };
+        Ok(match judged {
+            Ok(losses) => {
+                let loss = losses.iter().sum::<f64>() / losses.len() as f64;
+                Judgement { loss, accuracy: libm::exp(-loss), fault: None }
+            }
+            Err(fault) => Judgement { loss: LARGEST_LOSS, accuracy: 0.0, fault: Some(fault.to_string()) },
+        })
+    };
+    round.responses().par_iter().map(judge).collect()
+}
+
+/// The tokens of a prompt's reference.
+fn tokens(prompt: &Prompt, vocabulary: usize) -> Result<&[u32]> {
+    let refuse = |problem: String| Error::Usage {
+        argument: format!("prompt {:?}", prompt.id),
+        problem,
+        remedy: "give its reference the field `tokens`: a list of ids in the vocabulary of the miners' model".into(),
+    };
+    let tokens = prompt.tokens.as_deref().ok_or_else(|| refuse("its reference has no tokens".into()))?;
+    match tokens.iter().find(|token| **token as usize >= vocabulary) {
+        None => Ok(tokens),
+        Some(token) => Err(refuse(format!("token {token} lies beyond the vocabulary of {vocabulary}"))),
+    }
 }
 
 /// The reference of every prompt, in order.

@@ -39,6 +39,8 @@ pub struct ScoredResponse {
     pub loss: f64,
     /// In [0, 1], from the loss.
     pub accuracy: f64,
+    /// What is wrong with the arrays that came with it, if the kind of loss judges them and there is anything.
+    pub fault: Option<String>,
     /// The score in 65535ths.
     pub score: u16,
     /// Tokens that were embedded; `None` where the embedding came with the row.
@@ -141,20 +143,21 @@ pub fn score(
     let responses: Vec<ScoredResponse> = round
         .responses()
         .iter()
-        .zip(novelties.iter().zip(&judgements))
-        .map(|(row, (novelty, &Judgement { loss, accuracy }))| {
+        .zip(novelties.iter().zip(judgements))
+        .map(|(row, (novelty, Judgement { loss, accuracy, fault }))| {
             // A blank answer resembles every reference a little; it is worth nothing all the same.
-            let blank = row.text.trim().is_empty();
+            let worthless = fault.is_some() || judge.reads_text() && row.text.trim().is_empty();
             let count = row.embedding.is_none().then(|| texts.count(&row.text));
             ScoredResponse {
                 novelty: novelty.novelty,
                 nearest: novelty.nearest.and_then(|neighbour| name(round, history, neighbour)),
                 loss,
                 accuracy,
-                score: config.score.score(accuracy, novelty.novelty, blank),
+                score: config.score.score(accuracy, novelty.novelty, worthless),
                 tokens: count.map(|count| count.tokens),
                 chars: row.text.chars().count(),
                 truncated: count.is_some_and(|count| count.truncated),
+                fault,
             }
         })
         .collect();
@@ -166,6 +169,7 @@ pub fn score(
             message: format!("{cut} of {of} responses are longer than {limit} tokens and were cut"),
         });
     }
+    warn_of_faults(round, &responses, listen);
     let miners = miners(round, &responses, subnet, config.score.unanswered, listen);
     Ok(Outcome { responses, miners, tokens: texts.tokens(), seconds })
 }
@@ -209,6 +213,20 @@ fn warn_of_missing_blocks(round: &Round, listen: Listener<'_>) {
         let message = "rows have no `block`: who answered first is told by the order of the file, which favours whoever stands \
                        first; add the block of arrival";
         listen(Event::Warning { message: message.into() });
+    }
+}
+
+fn warn_of_faults(round: &Round, responses: &[ScoredResponse], listen: Listener<'_>) {
+    let mut faulty =
+        round.responses().iter().zip(responses).filter_map(|(row, scored)| Some((row, scored.fault.as_ref()?)));
+    if let Some((row, fault)) = faulty.next() {
+        let miner = hotkey(round, row.miner);
+        let prompt = round.prompt_of(row).map_or("", |prompt| &prompt.id);
+        let count = 1 + faulty.count();
+        let message = format!(
+            "what came with {count} responses cannot be judged, and they are worth nothing: the first is {miner}'s to prompt {prompt:?}: {fault}"
+        );
+        listen(Event::Warning { message });
     }
 }
 
