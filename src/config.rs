@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::models;
 pub use crate::nn::Precision;
+use crate::stages::loss::{Match, Matcher};
 use crate::stages::novelty;
 use crate::stages::score::ScoreConfig;
 use crate::{Error, Result};
@@ -60,6 +61,15 @@ pub struct NoveltyConfig {
 pub struct LossConfig {
     /// What accuracy is measured by.
     pub kind: LossKind,
+    /// With [`LossKind::Exact`]: how answers are compared. As numbers if left out.
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    pub compare: Option<Match>,
+    /// With [`Match::Regex`]: what finds the answer in a response and in its reference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    /// With [`LossKind::Logits`] and [`LossKind::Logprobs`]: how many tokens the miners' model knows, which is how many logits a row has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<usize>,
 }
 
 /// What accuracy is measured by.
@@ -69,6 +79,64 @@ pub enum LossKind {
     /// 1 - cosine of the embeddings of response and reference.
     #[default]
     Embedding,
+    /// 0 if the response gives the reference's answer, else 1.
+    Exact,
+    /// The cross-entropy of the logits that came with the response, against the reference's tokens.
+    Logits,
+    /// The same of the likeliest tokens' log-probabilities.
+    Logprobs,
+}
+
+impl LossKind {
+    /// All of them, by the names that they have in criteria.
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("embedding", Self::Embedding),
+        ("exact", Self::Exact),
+        ("logits", Self::Logits),
+        ("logprobs", Self::Logprobs),
+    ];
+}
+
+impl std::str::FromStr for LossKind {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let known = Self::ALL.into_iter().find(|(known, _)| *known == name);
+        known.map(|(_, kind)| kind).ok_or("no kind of loss has this name")
+    }
+}
+
+impl LossConfig {
+    /// What finds answers, with [`LossKind::Exact`].
+    ///
+    /// # Errors
+    /// As [`Matcher::new`].
+    pub fn matcher(&self) -> Result<Matcher> {
+        Matcher::new(self.compare.unwrap_or_default(), self.pattern.as_deref())
+    }
+
+    /// The vocabulary, with a kind that needs it.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it is missing or no vocabulary's size.
+    pub fn vocabulary(&self) -> Result<usize> {
+        let refuse = |problem: String| Error::Usage {
+            argument: "loss.vocabulary".into(),
+            problem,
+            remedy: "give how many logits the miners' model has for a token".into(),
+        };
+        match self.vocabulary {
+            Some(vocabulary) if (1..=1 << 24).contains(&vocabulary) => Ok(vocabulary),
+            Some(vocabulary) => Err(refuse(format!("{vocabulary} is not between 1 and 2^24"))),
+            None => Err(refuse("it is missing, and this kind of loss needs it".into())),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.matcher()?;
+        let needed = matches!(self.kind, LossKind::Logits | LossKind::Logprobs) || self.vocabulary.is_some();
+        if needed { self.vocabulary().map(drop) } else { Ok(()) }
+    }
 }
 
 impl Default for Config {
@@ -156,12 +224,16 @@ impl Config {
     pub fn check(&self) -> Result<()> {
         self.encoder.check()?;
         novelty::check(self.novelty.nearest)?;
+        self.loss.check()?;
         self.score.check()
     }
 
-    /// The criteria with what is known of the model filled in.
+    /// The criteria with what is known of the model filled in, and with what the kind of loss takes if nothing is said.
     pub fn effective(&self) -> Self {
         let mut effective = self.clone();
+        if self.loss.kind == LossKind::Exact {
+            effective.loss.compare.get_or_insert_default();
+        }
         effective.encoder.sha256 = self.encoder.pin().map(str::to_ascii_lowercase);
         effective
     }
@@ -203,6 +275,16 @@ mod tests {
     }
 
     #[test]
+    fn kinds_of_loss_have_the_names_that_criteria_have() {
+        for (name, kind) in LossKind::ALL {
+            let config = Config::parse(&format!("[loss]\nkind = \"{name}\"\nvocabulary = 9"), "x").expect(name);
+            assert_eq!(config.loss.kind, kind, "{name}");
+        }
+        let exact = Config::parse("[loss]\nkind = \"exact\"", "x").expect("legal");
+        assert!(exact.to_toml().contains("match = \"number\""), "what is hashed says how answers are compared");
+    }
+
+    #[test]
     fn mistakes_are_named_with_their_line_or_key() {
         for (text, place) in [
             ("schema_version = 2", "schema_version"),
@@ -211,6 +293,11 @@ mod tests {
             ("[score]\nnovelty_saturation = 2.0", "score.novelty_saturation"),
             ("[encoder]\nprecision = \"f8\"", "f8"),
             ("[encoder]\nsha256 = \"8834\"", "encoder.sha256"),
+            ("[loss]\nkind = \"exact\"\nmatch = \"regex\"", "loss.pattern"),
+            ("[loss]\npattern = \"x\"", "loss.pattern"),
+            ("[loss]\nkind = \"logits\"", "loss.vocabulary"),
+            ("[loss]\nvocabulary = 0", "loss.vocabulary"),
+            ("[loss]\nmatch = \"regex\"\npattern = \"(\"", "loss.pattern"),
             ("[score\n", "line 1"),
         ] {
             let error = Config::parse(text, "criteria.toml").expect_err(text).to_string();

@@ -77,6 +77,8 @@ pub struct Prompt {
     pub text: Option<String>,
     /// The answer to measure by, where there is one.
     pub reference: Option<String>,
+    /// The reference's tokens in the vocabulary of the miners' model, where its row has them. Never empty.
+    pub tokens: Option<Vec<u32>>,
 }
 
 /// Someone who answered.
@@ -101,6 +103,10 @@ pub struct Response {
     pub block: Option<u64>,
     /// An embedding that came with the row, as it came: finite, not all zero, [`Round::embedding_length`] numbers.
     pub embedding: Option<Vec<f32>>,
+    /// The file of the logits that came with it: what the row says, from the folder of the row's file.
+    pub logits: Option<PathBuf>,
+    /// The file of the likeliest tokens' log-probabilities, likewise.
+    pub logprobs: Option<PathBuf>,
     /// Index into [`Round::files`].
     pub file: u32,
     /// The line in that file, from 1; for rows in memory the row's number, from 1.
@@ -133,6 +139,10 @@ pub struct Row {
     pub block: Option<u64>,
     /// The response's embedding; finite and not all zero.
     pub embedding: Option<Vec<f32>>,
+    /// The file of its logits: a relative path without `..`, here from the folder that the program runs in.
+    pub logits: Option<String>,
+    /// The file of its log-probabilities, likewise.
+    pub logprobs: Option<String>,
 }
 
 /// One reference, as [`Round::from_rows`] takes it from memory.
@@ -144,6 +154,8 @@ pub struct ReferenceRow {
     pub prompt: Option<String>,
     /// The answer to measure by.
     pub reference: String,
+    /// Its tokens in the vocabulary of the miners' model; not empty.
+    pub tokens: Option<Vec<u32>>,
 }
 
 /// Where lines come from.

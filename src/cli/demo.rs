@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::score::{earnings, ranking};
-use super::{Console, DeviceArgs, ModelArgs, Outcome, Status, criteria, write_json, write_text};
+use super::{Console, DeviceArgs, LossArgs, ModelArgs, Outcome, Status, criteria, write_json, write_text};
 use crate::data::{Options, ReferenceRow, Round, Row, Source};
 use crate::matrix::Csr;
 use crate::pipeline;
@@ -31,6 +31,8 @@ pub(super) struct DemoArgs {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
+    loss: LossArgs,
+    #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     device: DeviceArgs,
@@ -40,10 +42,12 @@ pub(super) fn run(args: &DemoArgs, console: &Console, out: &mut dyn Write) -> Ou
     let began = Instant::now();
     let mut config = criteria(args.config.as_deref())?;
     args.model.apply(&mut config);
+    args.loss.apply(&mut config);
     for (name, _) in VALIDATORS {
         pipeline::check_folder(&args.out.join(name))?;
     }
     let round = round()?;
+    pipeline::check_references(&round, &config.loss)?;
     let device = args.device.open(console)?;
     let embedder = args.model.load(&mut config, &args.device, device, console)?;
     let device = embedder.device();
@@ -124,6 +128,7 @@ fn sample(round: &Round, validator: usize) -> Result<Round> {
             prompt_id: prompt.id.clone(),
             prompt: prompt.text.clone(),
             reference: prompt.reference.clone()?,
+            tokens: prompt.tokens.clone(),
         })
     });
     Ok(Round::from_rows(rows, references, Options::default())?.0)

@@ -20,9 +20,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, Precision};
+use crate::config::{Config, LossKind, Precision};
 use crate::device::{Choice, Device, Instructions};
 use crate::models::{Kind, Store};
 use crate::pipeline::Embedder;
@@ -110,6 +111,27 @@ struct ModelArgs {
     /// Never fetch a model: refuse if it is missing
     #[arg(long)]
     offline: bool,
+}
+
+/// What accuracy is measured by.
+#[derive(Clone, Debug, Args)]
+struct LossArgs {
+    /// What accuracy is measured by; overrides the criteria
+    #[arg(long, value_name = "KIND", value_parser = loss_kinds())]
+    loss: Option<LossKind>,
+}
+
+/// The kinds of loss by their names, for help and completion.
+fn loss_kinds() -> impl TypedValueParser<Value = LossKind> {
+    PossibleValuesParser::new(LossKind::ALL.map(|(name, _)| name)).try_map(|name| name.parse::<LossKind>())
+}
+
+impl LossArgs {
+    fn apply(&self, config: &mut Config) {
+        if let Some(kind) = self.loss {
+            config.loss.kind = kind;
+        }
+    }
 }
 
 /// What a command came to.
