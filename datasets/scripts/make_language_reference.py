@@ -123,7 +123,7 @@ def loss_rows(model, questions):
         pairs += [
             (question["prompt"], question["responses"][miner]) for miner in ("6b_finetuning", "175b_verification")
         ]
-    solutions = "\n\n".join(question["reference"] for question in list(questions.values())[100:118])
+    solutions = "\n\n".join(question["reference"] for question in list(questions.values())[100:108])
     pairs.append(("Show me some worked solutions.", solutions))
     for prompt, response in pairs:
         prefix, scored = model.prefix(prompt), model.ids(response)
