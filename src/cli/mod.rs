@@ -26,7 +26,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Config, LossKind, Precision};
 use crate::device::{Choice, Device, Instructions};
 use crate::models::{Kind, Store};
-use crate::pipeline::Embedder;
+use crate::pipeline::{Embedder, Judge};
 use crate::progress::Event;
 use crate::{Error, Result};
 use console::Console;
@@ -254,6 +254,23 @@ impl ModelArgs {
         encoder.sha256 = Some(embedder.digest().to_owned());
         Ok(embedder)
     }
+}
+
+/// Loads the language model that the criteria's kind of loss needs, if it needs one. From then on they say which weights they mean.
+fn load_judge(config: &mut Config, device: &Device, offline: bool, console: &Console) -> Result<Option<Judge>> {
+    if config.loss.reading().is_none() {
+        return Ok(None);
+    }
+    let judge = judge(config.loss.model(), config.loss.pin(), device, offline, console)?;
+    config.loss.sha256 = Some(judge.digest().to_owned());
+    Ok(Some(judge))
+}
+
+/// Finds, fetches if need be, and loads a language model.
+fn judge(model: &str, pin: Option<&str>, device: &Device, offline: bool, console: &Console) -> Result<Judge> {
+    let path =
+        console.fetching(|progress| Store::from_env()?.resolve(model, Kind::LanguageModel, offline, progress))?;
+    Judge::load(device, &path, pin)
 }
 
 /// The criteria in a file, or the defaults.
