@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use tauscore::config::Config;
+use tauscore::config::{Config, LossKind};
 use tauscore::data::{Options, ReferenceRow, Round, Row};
 use tauscore::device::{Choice, Device};
 use tauscore::models::{Kind, Store};
@@ -14,8 +14,7 @@ use tauscore::stages::yuma::State;
 use tauscore::{Error, Result, progress::Event};
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
-/// Earlier rounds that a response may be a copy of.
-const HISTORY: usize = 8;
+const HISTORY: usize = 8; // Earlier rounds that a response may be a copy of.
 
 fn main() -> std::process::ExitCode {
     if let Err(error) = run(std::env::args().nth(1)) {
@@ -27,6 +26,7 @@ fn main() -> std::process::ExitCode {
 
 fn run(model: Option<String>) -> Result<()> {
     let mut config = Config::default();
+    config.loss.kind = LossKind::Embedding; // The default kind judges better and needs a language model: `Judge::load`.
     config.encoder.model = model.unwrap_or_else(|| format!("{HERE}/datasets/models/f32-mean"));
     let folder = Store::from_env()?.resolve(&config.encoder.model, Kind::Encoder, false, &mut |_| {})?;
     let device = Device::open(&Choice::Auto)?;
@@ -38,7 +38,7 @@ fn run(model: Option<String>) -> Result<()> {
     for turn in 0..2 {
         let (round, bad) = Round::from_rows(answers(turn)?, references(turn)?, Options { skip_bad: true })?;
         bad.iter().for_each(|error| eprintln!("left out: {error}"));
-        let outcome = pipeline::score(&embedder, &round, &history, Some(&state), &config, &mut listen)?;
+        let outcome = pipeline::score(&embedder, None, &round, &history, Some(&state), &config, &mut listen)?;
         let weighed = outcome.miners.iter().filter(|miner| miner.weight > 0);
         let weights: Vec<_> = weighed.filter_map(|miner| Some((miner.uid?.0, outcome.share(miner)))).collect();
         println!("round {turn}: set_weights({weights:?})");

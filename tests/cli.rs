@@ -89,7 +89,10 @@ impl Place {
     /// `score` with the tiny model on the CPU.
     fn score(&self, args: &[&str]) -> Run {
         let model = model();
-        self.run(&[&["score", "--model", &model, "--device", "cpu"], args].concat())
+        // The default kind of loss needs a language model, which has tests of its own.
+        let loss: &[&str] =
+            if args.iter().any(|arg| ["--loss", "--config"].contains(arg)) { &[] } else { &["--loss", "embedding"] };
+        self.run(&[&["score", "--model", &model, "--device", "cpu"], loss, args].concat())
     }
 
     /// As [`Place::score`], where nothing may go wrong.
@@ -296,8 +299,20 @@ fn every_way_in_gives_the_same_scores() {
     check("two files", "parts");
 
     let model = model();
-    let args =
-        ["score", "-", "--references", "references.jsonl", "--model", &model, "--device", "cpu", "--out", "stdin"];
+    let args = [
+        "score",
+        "-",
+        "--references",
+        "references.jsonl",
+        "--model",
+        &model,
+        "--loss",
+        "embedding",
+        "--device",
+        "cpu",
+        "--out",
+        "stdin",
+    ];
     let mut child = place.command(&args).stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(lines(&rows()).as_bytes()).unwrap();
     assert!(child.wait_with_output().unwrap().status.success(), "from standard input");
@@ -379,8 +394,8 @@ fn mistakes_on_the_command_line_are_told_with_a_remedy() {
         &["score", "round.jsonl", "--config", "missing.toml", "--out", "out"],
         &["score", "round.jsonl", "--config", "sha256.toml", "--out", "out"],
         &["score", "no_reference.jsonl", "--model", &model, "--device", "cpu", "-q", "--out", "out"],
-        &["score", "vectors.jsonl", "--model", &model, "--device", "cpu", "-q", "--out", "out"],
-        &["score", "ones.jsonl", "--model", &model, "--device", "cpu", "-q", "--out", "out"],
+        &["score", "vectors.jsonl", "--model", &model, "--loss", "embedding", "--device", "cpu", "-q", "--out", "out"],
+        &["score", "ones.jsonl", "--model", &model, "--loss", "embedding", "--device", "cpu", "-q", "--out", "out"],
         &["score", "round.jsonl", "--metagraph", "missing.json", "--out", "out"],
         &["score", "round.jsonl", "--metagraph", "state.json", "--out", "out"],
         &["score", "round.jsonl", "--metagraph", "round.jsonl", "--out", "out"],
@@ -973,7 +988,9 @@ fn a_model_is_what_the_criteria_pin() {
     let place = place();
     let model = model();
     let criteria = |precision: &str, sha256: &str| {
-        let text = format!("[encoder]\nmodel = {model:?}\nprecision = \"{precision}\"\nsha256 = \"{sha256}\"\n");
+        let text = format!(
+            "[encoder]\nmodel = {model:?}\nprecision = \"{precision}\"\nsha256 = \"{sha256}\"\n[loss]\nkind = \"embedding\"\n"
+        );
         place.write("criteria.toml", text);
     };
     let args = [&["score", "--device", "cpu", "--config", "criteria.toml", "--out", "out"], &ROUND[..]].concat();

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use common::{devices, model, package};
-use tauscore::config::{Config, EncoderConfig, Precision};
+use tauscore::config::{Config, EncoderConfig, LossKind, Precision};
 use tauscore::data::{Options, ReferenceRow, Round, Row, Source};
 use tauscore::device::Device;
 use tauscore::pipeline::{self, Embedder, Outcome, ScoredMiner, ScoredResponse};
@@ -69,12 +69,19 @@ fn round(rows: Vec<Row>) -> Round {
     Round::from_rows(rows, references, Options::default()).unwrap().0
 }
 
+/// The default criteria but for the kind of loss, which needs no language model here.
+fn by_embedding() -> Config {
+    let mut config = Config::default();
+    config.loss.kind = LossKind::Embedding;
+    config
+}
+
 fn score(embedder: &Embedder, round: &Round, history: &[Round], config: &Config) -> Outcome {
-    pipeline::score(embedder, round, history, None, config, &mut |_| {}).unwrap()
+    pipeline::score(embedder, None, round, history, None, config, &mut |_| {}).unwrap()
 }
 
 fn nearest(k: usize) -> Config {
-    let mut config = Config::default();
+    let mut config = by_embedding();
     config.novelty.nearest = k;
     config
 }
@@ -215,10 +222,10 @@ fn what_came_with_a_row_must_be_of_the_precision() {
     (integers[3], floats[3]) = (-32_768.0, -1.0);
     let embedder = tiny(&Device::cpu());
     let outcome =
-        score(&embedder, &round(vec![row("a", integers.clone()), row("b", integers.clone())]), &[], &Config::default());
+        score(&embedder, &round(vec![row("a", integers.clone()), row("b", integers.clone())]), &[], &by_embedding());
     assert_eq!(outcome.responses[1].novelty, 0.0, "a row of integers is taken as it is");
     let error = |rows: Vec<Row>| {
-        let refused = pipeline::score(&embedder, &round(rows), &[], None, &Config::default(), &mut |_| {});
+        let refused = pipeline::score(&embedder, None, &round(rows), &[], None, &by_embedding(), &mut |_| {});
         let error = refused.expect_err("not what the encoder makes");
         assert!(error.remedy().is_some_and(|remedy| remedy.contains("precision = \"f32\"")), "{error}: the way out");
         error.to_string()
@@ -230,7 +237,7 @@ fn what_came_with_a_row_must_be_of_the_precision() {
     let refused = error(vec![row("a", integers)]);
     assert!(refused.starts_with("rows:1: embedding: is a row of length 1,"), "{refused}");
     let embedder = common::embedder(&Device::cpu(), &tiny_folder(), Precision::F32);
-    let outcome = score(&embedder, &round(vec![row("a", floats.clone()), row("b", floats)]), &[], &Config::default());
+    let outcome = score(&embedder, &round(vec![row("a", floats.clone()), row("b", floats)]), &[], &by_embedding());
     assert!(outcome.responses[1].novelty < 1e-6, "floats of any length go with the encoder in floats");
 }
 
@@ -296,7 +303,7 @@ fn a_late_copy_costs_only_the_copycat() {
 
 fn a_late_copy(embedder: &Embedder) {
     let rows: Vec<Row> = text_rows(20, 6).into_iter().filter(|row| !row.response.is_empty()).collect();
-    let alone = score(embedder, &round(rows.clone()), &[], &Config::default());
+    let alone = score(embedder, &round(rows.clone()), &[], &by_embedding());
     // He stands first in the file, and his name comes before all others.
     let copies = rows.iter().filter(|row| row.miner == "m3").map(|row| Row {
         miner: "a copycat".into(),
@@ -305,7 +312,7 @@ fn a_late_copy(embedder: &Embedder) {
         ..row.clone()
     });
     let with: Vec<Row> = copies.chain(rows.iter().cloned()).collect();
-    let outcome = score(embedder, &round(with.clone()), &[], &Config::default());
+    let outcome = score(embedder, &round(with.clone()), &[], &by_embedding());
     let (before, after) = (by_pair(&rows, &alone), by_pair(&with, &outcome));
     let mut copied = 0;
     for ((prompt, miner), scored) in &after {
@@ -365,7 +372,7 @@ fn what_comes_after_accuracy_and_novelty_is_recomputed() {
         for (accuracy_power, novelty_power, novelty_saturation) in
             [(1.0, 1.0, 1.0), (2.0, 0.5, 0.25), (0.0, 1.0, 0.5), (3.0, 0.0, 1.0)]
         {
-            let mut config = Config::default();
+            let mut config = by_embedding();
             config.score.accuracy_power = accuracy_power;
             config.score.novelty_power = novelty_power;
             config.score.novelty_saturation = novelty_saturation;
@@ -388,7 +395,7 @@ fn an_unanswered_prompt_costs_or_does_not() {
         ..Row::default()
     });
     let of = round(rows.clone());
-    let mut config = Config::default();
+    let mut config = by_embedding();
     let zero = by_miner(&score(&embedder, &of, &[], &config));
     config.score.unanswered = Unanswered::Skip;
     let skip = by_miner(&score(&embedder, &of, &[], &config));
@@ -432,8 +439,8 @@ fn copycats_end_last_and_originals_as_if_they_were_not_there() {
     let Some(model) = model() else { return };
     let embedder = common::embedder(&Device::cpu(), &model, Precision::Exact);
     let ((rows, all), (honest_rows, honest)) = (demo(4, |_| true), demo(4, |name| !is_copycat(name)));
-    let with = score(&embedder, &all, &[], &Config::default());
-    let without = score(&embedder, &honest, &[], &Config::default());
+    let with = score(&embedder, &all, &[], &by_embedding());
+    let without = score(&embedder, &honest, &[], &by_embedding());
     let names = |outcome: &Outcome| outcome.ranking().iter().map(|miner| miner.miner.clone()).collect::<Vec<_>>();
     let (ranking, honest_ranking) = (names(&with), names(&without));
     assert_eq!(ranking[..4], honest_ranking[..], "the originals lead, in their own order");
@@ -490,10 +497,10 @@ fn every_adapter_scores_as_the_cpu_does() {
 
 /// The lines of `scores.jsonl` of a round.
 fn lines(embedder: &Embedder, of: &Round) -> Vec<String> {
-    let outcome = score(embedder, of, &[], &Config::default());
+    let outcome = score(embedder, of, &[], &by_embedding());
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    pipeline::write(&out, of, &outcome, &Config::default(), None::<&()>).unwrap();
+    pipeline::write(&out, of, &outcome, &by_embedding(), None::<&()>).unwrap();
     std::fs::read_to_string(out.join("scores.jsonl")).unwrap().lines().map(str::to_owned).collect()
 }
 

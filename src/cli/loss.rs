@@ -77,6 +77,9 @@ impl Kind {
 struct Row<'a> {
     /// Nats per token, the lower the better; null where there is no token.
     loss: Option<f64>,
+    /// What the loss is less than without what judges it: the higher the better. Only where losses are compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gain: Option<f64>,
     /// How many tokens it is of.
     tokens: usize,
     /// Mean loss of the response's own tokens.
@@ -158,6 +161,7 @@ pub(super) fn run(args: &LossArgs, console: &Console, out: &mut dyn Write) -> Ou
 fn row(judged: &Judged, all: bool) -> Row<'_> {
     Row {
         loss: judged.loss(),
+        gain: judged.loss().filter(|_| !judged.baseline.is_empty()).map(|loss| -loss),
         tokens: judged.token_losses.len(),
         surprise: judged.surprise,
         token_losses: all.then_some(judged.token_losses.as_slice()),

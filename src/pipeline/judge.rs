@@ -95,8 +95,16 @@ struct Work {
     share: bool,
     prefixes: Vec<Vec<u32>>,
     known_prefixes: HashMap<Vec<u32>, usize>,
-    passages: Vec<(usize, Vec<u32>, Vec<Range<usize>>)>,
-    known_passages: HashMap<(usize, Vec<u32>, Vec<Range<usize>>), usize>,
+    passages: Vec<Continued>,
+    known_passages: HashMap<Continued, usize>,
+}
+
+/// As [`Passage`].
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Continued {
+    prefix: usize,
+    tokens: Vec<u32>,
+    scored: Vec<Range<usize>>,
 }
 
 /// Which passages a case is judged by.
@@ -178,7 +186,7 @@ impl Judge {
         let passages: Vec<Passage<'_>> = work
             .passages
             .iter()
-            .map(|(prefix, tokens, scored)| Passage { prefix: *prefix, tokens, scored: scored.clone() })
+            .map(|passage| Passage { prefix: passage.prefix, tokens: &passage.tokens, scored: passage.scored.clone() })
             .collect();
         let losses = self.losses(&prefixes, &passages, listen)?;
         let judged = |plan: Plan| Judged {
@@ -194,7 +202,7 @@ impl Judge {
         let total = self.model.tokens(prefixes, passages);
         if self.device().is_cpu() && total > SAMPLE as u64 {
             let sample = vec![0; SAMPLE];
-            let passage = Passage { prefix: 0, tokens: &sample, scored: vec![1..SAMPLE] };
+            let passage = Passage { prefix: 0, tokens: &sample, scored: one(1..SAMPLE) };
             let began = Instant::now();
             self.model.losses(&[&[]], &[passage], |_| {})?;
             let seconds = began.elapsed().as_secs_f64() * total as f64 / SAMPLE as f64;
@@ -228,7 +236,7 @@ impl Judge {
         if longest > self.model.positions() {
             return Err(format!("it takes {longest} tokens, the model reads {}", self.model.positions()));
         }
-        let all = |tokens: &[u32]| vec![0..tokens.len()];
+        let all = |tokens: &[u32]| one(0..tokens.len());
         Ok(match reading.judgement {
             Judgement::Response => {
                 let judged = work.passage(prompt, response.to_vec(), all(response));
@@ -272,7 +280,7 @@ impl Work {
                 self.prefixes.len() - 1
             }
         };
-        let passage = (prefix, tokens, scored);
+        let passage = Continued { prefix, tokens, scored };
         if let Some(known) = self.known_passages.get(&passage) {
             return *known;
         }
@@ -280,6 +288,11 @@ impl Work {
         self.known_passages.insert(passage, self.passages.len() - 1);
         self.passages.len() - 1
     }
+}
+
+/// A single range.
+fn one(range: Range<usize>) -> Vec<Range<usize>> {
+    std::iter::once(range).collect()
 }
 
 /// See [`Judge::digest`].

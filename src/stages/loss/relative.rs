@@ -3,6 +3,7 @@
 //! Source: the recommended default of the project's study of reference losses. A gain is in nats per token, and some prompts allow
 //! larger gains than others; so what counts is its distance to the median of the prompt's responses, clipped so that no single prompt
 //! decides. Text that the model finds absurd (a robust z-score of its loss beyond the gate) is worth nothing.
+#![expect(clippy::float_arithmetic, reason = "a language model's losses are floats, and they end in the score")]
 
 /// What is known of one response.
 #[derive(Clone, Copy, Debug, PartialEq)]
