@@ -129,6 +129,7 @@ fn sample(round: &Round, validator: usize) -> Result<Round> {
             prompt: prompt.text.clone(),
             reference: prompt.reference.clone()?,
             tokens: prompt.tokens.clone(),
+            rule: prompt.rule.clone(),
         })
     });
     Ok(Round::from_rows(rows, references, Options::default())?.0)

@@ -7,7 +7,7 @@ pub(crate) mod cosine;
 mod exact;
 mod logits;
 
-pub use answer::{Match, Matcher};
+pub use answer::Matcher;
 pub use arrays::Fault;
 pub use logits::{Judged, LARGEST_LOSS, logits, logprobs};
 use regex::Regex;
