@@ -8,9 +8,10 @@ use serde_json::Value;
 use tauscore::config::Config;
 use tauscore::data::{Options, ReferenceRow, Round, Row};
 use tauscore::device::{Choice, Device};
+use tauscore::models::{Kind, Store};
 use tauscore::pipeline::{self, Embedder};
 use tauscore::stages::yuma::State;
-use tauscore::{Error, Result, models::Store, progress::Event};
+use tauscore::{Error, Result, progress::Event};
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 /// Earlier rounds that a response may be a copy of.
@@ -27,7 +28,7 @@ fn main() -> std::process::ExitCode {
 fn run(model: Option<String>) -> Result<()> {
     let mut config = Config::default();
     config.encoder.model = model.unwrap_or_else(|| format!("{HERE}/datasets/models/f32-mean"));
-    let folder = Store::from_env()?.resolve(&config.encoder.model, false, &mut |_| {})?;
+    let folder = Store::from_env()?.resolve(&config.encoder.model, Kind::Encoder, false, &mut |_| {})?;
     let device = Device::open(&Choice::Auto)?;
     let mut listen = |event: Event| eprintln!("{event:?}");
     let embedder = Embedder::load(&device, &folder, &config.encoder, &mut listen)?;

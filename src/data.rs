@@ -369,13 +369,33 @@ pub struct Text {
     pub line: usize,
 }
 
-/// Reads `{"text": ...}` a line, one at a time. After an error it ends.
-pub struct Texts {
+/// A response to a prompt, to be judged by a language model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What was asked.
+    pub prompt: String,
+    /// What was answered. It may be empty.
+    pub response: String,
+    /// What a good answer would be.
+    pub reference: Option<String>,
+    /// The line it stands in, from 1.
+    pub line: usize,
+}
+
+/// Reads a JSON object a line, one at a time. After an error it ends.
+pub struct Stream<T> {
     lines: Lines,
     options: Options,
     skipped: Vec<Error>,
     ended: bool,
+    parse: fn(&mut Raw, usize) -> Result<T, Fault>,
 }
+
+/// Reads `{"text": ...}` a line.
+pub type Texts = Stream<Text>;
+
+/// Reads `{"prompt": ..., "response": ..., "reference": ...}` a line; the reference may be missing.
+pub type Answers = Stream<Answer>;
 
 impl Texts {
     /// Opens a source; plain or gzip as for [`Round::read`].
@@ -383,7 +403,26 @@ impl Texts {
     /// # Errors
     /// [`Error::Io`] where it cannot be opened or its first bytes cannot be read.
     pub fn open(source: Source, options: Options) -> Result<Self> {
-        Ok(Self { lines: Lines::open(source)?, options, skipped: Vec::new(), ended: false })
+        Self::with(source, options, |raw, line| Ok(Text { text: raw.required_text(Key::Text)?, line }))
+    }
+}
+
+impl Answers {
+    /// As [`Texts::open`].
+    ///
+    /// # Errors
+    /// As [`Texts::open`].
+    pub fn open(source: Source, options: Options) -> Result<Self> {
+        Self::with(source, options, |raw, line| {
+            let [prompt, response] = [raw.required_text(Key::Prompt)?, raw.required_text(Key::Response)?];
+            Ok(Answer { prompt, response, reference: raw.optional_text(Key::Reference)?, line })
+        })
+    }
+}
+
+impl<T> Stream<T> {
+    fn with(source: Source, options: Options, parse: fn(&mut Raw, usize) -> Result<T, Fault>) -> Result<Self> {
+        Ok(Self { lines: Lines::open(source)?, options, skipped: Vec::new(), ended: false, parse })
     }
 
     /// The rows left out so far, with [`Options::skip_bad`].
@@ -391,29 +430,40 @@ impl Texts {
         &self.skipped
     }
 
-    fn step(&mut self) -> Result<Option<Text>> {
+    /// What is wrong with a row that was read: an error, or one more row that is left out.
+    ///
+    /// # Errors
+    /// [`Error::Row`] without [`Options::skip_bad`].
+    pub fn refuse(&mut self, line: usize, field: &str, problem: String, remedy: &'static str) -> Result<()> {
+        self.fault(line, Fault::new(field, problem, remedy))
+    }
+
+    fn fault(&mut self, line: usize, fault: Fault) -> Result<()> {
+        let error = fault.at(&self.lines.name, line);
+        if !self.options.skip_bad {
+            return Err(error);
+        }
+        self.skipped.push(error);
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<Option<T>> {
         loop {
             let outcome = match self.lines.next()? {
                 Step::End => return Ok(None),
                 Step::Fault(_, fault) => Err(fault),
-                Step::Line(_, bytes) => Raw::parse(bytes).and_then(|mut raw| raw.required_text(Key::Text)),
+                Step::Line(line, bytes) => Raw::parse(bytes).and_then(|mut raw| (self.parse)(&mut raw, line)),
             };
             match outcome {
-                Ok(text) => return Ok(Some(Text { text, line: self.lines.line })),
-                Err(fault) => {
-                    let error = fault.at(&self.lines.name, self.lines.line);
-                    if !self.options.skip_bad {
-                        return Err(error);
-                    }
-                    self.skipped.push(error);
-                }
+                Ok(row) => return Ok(Some(row)),
+                Err(fault) => self.fault(self.lines.line, fault)?,
             }
         }
     }
 }
 
-impl Iterator for Texts {
-    type Item = Result<Text>;
+impl<T> Iterator for Stream<T> {
+    type Item = Result<T>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
@@ -425,9 +475,9 @@ impl Iterator for Texts {
     }
 }
 
-impl fmt::Debug for Texts {
+impl<T> fmt::Debug for Stream<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Texts").field("name", &self.lines.name).field("line", &self.lines.line).finish()
+        formatter.debug_struct("Stream").field("name", &self.lines.name).field("line", &self.lines.line).finish()
     }
 }
 

@@ -17,13 +17,20 @@ pub mod stages;
 pub use error::{Error, Result};
 
 /// Every kernel of the engine. Tests, benches and `doctor` walk this table; adding a kernel is two files and one line.
-pub static KERNELS: [&device::Kernel; 26] = [
+pub static KERNELS: [&device::Kernel; 33] = [
     &device::ceiling::ARITHMETIC,
     &device::ceiling::COPY,
     &nn::embed::KERNEL,
     &nn::norm::KERNEL,
     &nn::matmul::KERNEL,
     &nn::attention::KERNEL,
+    &nn::lookup::KERNEL,
+    &nn::linear::KERNEL,
+    &nn::rms_norm::KERNEL,
+    &nn::rotary::KERNEL,
+    &nn::swiglu::KERNEL,
+    &nn::head::KERNEL,
+    &nn::surprise::KERNEL,
     &nn::pool::KERNEL,
     &nn::normalize::KERNEL,
     &nn::exact::embed::KERNEL,

@@ -7,6 +7,13 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
+    /// How long a stage will take, about, before it begins.
+    Expected {
+        /// The stage.
+        stage: &'static str,
+        /// In seconds.
+        seconds: f64,
+    },
     /// A stage begins; `total` of `unit` are to be done.
     Began {
         /// The stage.

@@ -1116,7 +1116,7 @@ fn an_empty_store_says_so() {
     let run = place.run(&["models", "list"]);
     assert!(run.out.contains("DAMAGED"), "{}", run.out);
     let run = place.run(&["models", "verify"]);
-    assert!(run.code == 2 && run.err.contains("models fetch --force"), "{}", run.err);
+    assert!(run.code == 2 && run.err.contains("models fetch all-MiniLM-L6-v2 --force"), "{}", run.err);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! there the test says so and passes, unless `TAUSCORE_REQUIRE_MODEL=1`.
 
 use serde::Deserialize;
-use tauscore::models::{DEFAULT_MODEL, Store};
+use tauscore::models::{DEFAULT_MODEL, Kind, Store};
 use tauscore::stages::tokens::{Tokenizer, Tokens};
 
 #[derive(Deserialize)]
@@ -29,7 +29,7 @@ fn once() -> usize {
 #[test]
 fn ids_equal_those_of_transformers() {
     let store = Store::from_env().expect("a home folder");
-    let folder = match store.resolve(DEFAULT_MODEL, true, &mut |_| {}) {
+    let folder = match store.resolve(DEFAULT_MODEL, Kind::Encoder, true, &mut |_| {}) {
         Ok(folder) => folder,
         Err(error) => {
             let required = std::env::var_os("TAUSCORE_REQUIRE_MODEL").is_some_and(|value| value == "1");

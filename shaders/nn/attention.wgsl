@@ -1,7 +1,8 @@
 // Twin: src/nn/attention.rs. Softmax attention over packed sequences, one pass over the keys (online softmax).
 //
 // A workgroup takes one tile (at most 64 queries of one sequence) and one head; an invocation takes one query. Keys are
-// visited in ascending order from the sequence's own start, so that neighbours in the batch change no bit.
+// visited in ascending order from the sequence's own start, be that in a prefix that it shares with others, and in parts that are
+// counted from there: so neither neighbours in the batch nor sharing change a bit.
 
 // Width of a head; the host sets it.
 const HEAD: u32 = 32u;
@@ -11,19 +12,27 @@ const KEYS: u32 = min(32u, 256u / HEAD_VECTORS);
 
 struct Params {
     tiles: u32,
+    // Heads of queries.
     heads: u32,
+    // Heads of keys and of values: each serves heads / shared_heads of queries.
+    shared_heads: u32,
+    // 1 if a token sees only itself and what stands before it.
+    causal: u32,
     scale: f32,
 }
 
-// A tile of queries: tokens [start, start + length) are the sequence, its queries [first, first + 64) are meant.
+// A tile of queries: tokens [start, start + length) are the sequence, its queries [first, first + 64) are meant. Before its tokens
+// stand those of its prefix, [prefix_start, prefix_start + prefix_length).
 struct Tile {
     start: u32,
     length: u32,
     first: u32,
+    prefix_start: u32,
+    prefix_length: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-// [tokens][query | key | value][heads][HEAD]
+// [tokens][query | key | value][their heads][HEAD]
 @group(0) @binding(1) var<storage, read> projected: array<f32>;
 @group(0) @binding(2) var<storage, read> tiles: array<Tile>;
 @group(0) @binding(3) var<storage, read_write> mixed: array<f32>;
@@ -56,9 +65,19 @@ fn main(
     let tile = tiles[index / params.heads];
     let head = index % params.heads;
     let width = params.heads * HEAD;
+    let shared_width = params.shared_heads * HEAD;
+    let pitch = width + 2u * shared_width;
+    let key_at = width + head / (params.heads / params.shared_heads) * HEAD;
     let query = tile.first + lane;
     let present = query < tile.length;
-    let query_at = (tile.start + min(query, tile.length - 1u)) * 3u * width + head * HEAD;
+    let query_at = (tile.start + min(query, tile.length - 1u)) * pitch + head * HEAD;
+    // Keys that this query sees, and that any query of the tile sees.
+    var seen = tile.prefix_length + tile.length;
+    var all_seen = seen;
+    if params.causal == 1u {
+        seen = tile.prefix_length + min(query + 1u, tile.length);
+        all_seen = tile.prefix_length + min(tile.first + 64u, tile.length);
+    }
 
     var q: array<vec4<f32>, HEAD_VECTORS>;
     var sum: array<vec4<f32>, HEAD_VECTORS>;
@@ -70,19 +89,28 @@ fn main(
     var total = 0.0;
     var scores: array<f32, KEYS>;
 
-    for (var first = 0u; first < tile.length; first += KEYS) {
-        let count = min(KEYS, tile.length - first);
+    for (var first = 0u; first < all_seen; first += KEYS) {
+        let count = min(KEYS, all_seen - first);
         workgroupBarrier();
         for (var i = lane; i < count * HEAD_VECTORS; i += 64u) {
             let d = i % HEAD_VECTORS;
-            let at = (tile.start + first + i / HEAD_VECTORS) * 3u * width + head * HEAD + d * 4u;
-            keys[i] = load(at + width, HEAD - d * 4u);
-            values[i] = load(at + 2u * width, HEAD - d * 4u);
+            let key = first + i / HEAD_VECTORS;
+            var token = tile.prefix_start + key;
+            if key >= tile.prefix_length {
+                token = tile.start + key - tile.prefix_length;
+            }
+            let at = token * pitch + key_at + d * 4u;
+            keys[i] = load(at, HEAD - d * 4u);
+            values[i] = load(at + shared_width, HEAD - d * 4u);
         }
         workgroupBarrier();
+        if first >= seen {
+            continue;
+        }
+        let own = min(count, seen - first);
 
         var tile_largest = largest;
-        for (var key = 0u; key < count; key++) {
+        for (var key = 0u; key < own; key++) {
             var products = vec4<f32>();
             for (var d = 0u; d < HEAD_VECTORS; d++) {
                 products += q[d] * keys[key * HEAD_VECTORS + d];
@@ -97,7 +125,7 @@ fn main(
         for (var d = 0u; d < HEAD_VECTORS; d++) {
             sum[d] *= shrink;
         }
-        for (var key = 0u; key < count; key++) {
+        for (var key = 0u; key < own; key++) {
             let weight = exp(scores[key] - largest);
             total += weight;
             for (var d = 0u; d < HEAD_VECTORS; d++) {

@@ -1,7 +1,4 @@
 // Twin: src/nn/matmul.rs. out[row][column] = activation(sum over k of x[row][k] * w[k][column] + bias[column]).
-//
-// A workgroup of 8 x 8 invocations makes a tile of 64 x 64, each invocation 8 x 8 of it in registers. Each sum runs over
-// k in ascending order, so that a row gives the same bits whatever rows stand beside it.
 
 struct Params {
     rows: u32,
@@ -20,14 +17,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read> w: array<f32>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;
-
-const TILE: u32 = 64u;
-const SLICE: u32 = 16u;
-// One more than the tile, so that a column of stores falls into different banks.
-const PITCH: u32 = 65u;
-
-var<workgroup> tile_x: array<f32, SLICE * PITCH>;
-var<workgroup> tile_w: array<f32, SLICE * PITCH>;
 
 fn store(row: u32, column: u32, sums: vec4<f32>) {
     if row >= params.rows {
@@ -67,15 +56,7 @@ fn main(
     let across = (lane % 8u) * 8u;
     let down = (lane / 8u) * 8u;
 
-    var s0a = vec4<f32>(); var s0b = vec4<f32>();
-    var s1a = vec4<f32>(); var s1b = vec4<f32>();
-    var s2a = vec4<f32>(); var s2b = vec4<f32>();
-    var s3a = vec4<f32>(); var s3b = vec4<f32>();
-    var s4a = vec4<f32>(); var s4b = vec4<f32>();
-    var s5a = vec4<f32>(); var s5b = vec4<f32>();
-    var s6a = vec4<f32>(); var s6b = vec4<f32>();
-    var s7a = vec4<f32>(); var s7b = vec4<f32>();
-
+    clear_sums();
     for (var first_k = 0u; first_k < params.depth; first_k += SLICE) {
         workgroupBarrier();
         // x lies along k: 16 neighbours fetch 64 bytes of one row.
@@ -111,20 +92,7 @@ fn main(
         }
         workgroupBarrier();
 
-        for (var k = 0u; k < SLICE; k++) {
-            let at = k * PITCH + across;
-            let wa = vec4<f32>(tile_w[at], tile_w[at + 1u], tile_w[at + 2u], tile_w[at + 3u]);
-            let wb = vec4<f32>(tile_w[at + 4u], tile_w[at + 5u], tile_w[at + 6u], tile_w[at + 7u]);
-            let from_row = k * PITCH + down;
-            let x0 = tile_x[from_row]; s0a += x0 * wa; s0b += x0 * wb;
-            let x1 = tile_x[from_row + 1u]; s1a += x1 * wa; s1b += x1 * wb;
-            let x2 = tile_x[from_row + 2u]; s2a += x2 * wa; s2b += x2 * wb;
-            let x3 = tile_x[from_row + 3u]; s3a += x3 * wa; s3b += x3 * wb;
-            let x4 = tile_x[from_row + 4u]; s4a += x4 * wa; s4b += x4 * wb;
-            let x5 = tile_x[from_row + 5u]; s5a += x5 * wa; s5b += x5 * wb;
-            let x6 = tile_x[from_row + 6u]; s6a += x6 * wa; s6b += x6 * wb;
-            let x7 = tile_x[from_row + 7u]; s7a += x7 * wa; s7b += x7 * wb;
-        }
+        add_slice(down, across);
     }
 
     let row = first_row + down;

@@ -37,6 +37,7 @@ impl Console {
             return self.json_event(event);
         }
         match event {
+            Event::Expected { stage, seconds } => self.note(&format!("{stage} will take about {}", duration(*seconds))),
             Event::Began { stage, total, unit } => self.begin(stage, *total, unit),
             Event::Advanced { done, .. } => {
                 if let Some(bar) = &*self.bar.borrow() {
@@ -129,7 +130,7 @@ impl Console {
             return;
         }
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-        let template = format!("{{prefix:>10}} {{wide_bar}} {{human_pos}}/{{human_len}} {unit} {{eta}}");
+        let template = format!("{{prefix:>10}} {{wide_bar}} {{human_pos}}/{{human_len}} {unit} {{per_sec}} {{eta}}");
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style);
         }
@@ -152,5 +153,16 @@ impl Console {
             Some(bar) => bar.suspend(write),
             None => write(),
         }
+    }
+}
+
+/// A duration as people say it.
+fn duration(seconds: f64) -> String {
+    if seconds < 90.0 {
+        format!("{seconds:.0} s")
+    } else if seconds < 5400.0 {
+        format!("{:.0} min", seconds / 60.0)
+    } else {
+        format!("{:.1} h", seconds / 3600.0)
     }
 }

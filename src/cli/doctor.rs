@@ -6,7 +6,7 @@ use std::io::Write;
 use super::table::table;
 use super::{Console, Outcome, Status, write_json, write_text};
 use crate::device::{Choice, Device, Parity, adapters, parity};
-use crate::models::{DEFAULT_MODEL, Store};
+use crate::models::{DEFAULT_MODEL, Kind, Store};
 use crate::nn::exact::IntegerModel;
 use crate::nn::exact::model::MINILM_DIGEST;
 use crate::stages::encode::{ExactEncoder, self_test};
@@ -83,7 +83,7 @@ pub(super) fn run(args: &DoctorArgs, console: &Console, out: &mut dyn Write) -> 
 
 /// The integer model whose embeddings are recorded. It is not fetched.
 fn minilm(console: &Console) -> Result<IntegerModel> {
-    let folder = Store::from_env()?.resolve(DEFAULT_MODEL, true, &mut |_| {})?;
+    let folder = Store::from_env()?.resolve(DEFAULT_MODEL, Kind::Encoder, true, &mut |_| {})?;
     let model = IntegerModel::of_folder(&folder, &mut console.listener())?;
     let digest = model.digest();
     if digest == MINILM_DIGEST {
@@ -93,7 +93,9 @@ fn minilm(console: &Console) -> Result<IntegerModel> {
         file: folder.display().to_string(),
         field: "sha256".into(),
         problem: format!("its integer model is {digest}, not {MINILM_DIGEST}"),
-        remedy: format!("run `tauscore models fetch --force` and `tauscore models convert {DEFAULT_MODEL}`"),
+        remedy: format!(
+            "run `tauscore models fetch {DEFAULT_MODEL} --force` and `tauscore models convert {DEFAULT_MODEL}`"
+        ),
     })
 }
 

@@ -11,6 +11,7 @@ mod emission;
 mod epoch;
 mod eval;
 mod forecast;
+mod loss;
 mod models;
 mod score;
 mod table;
@@ -24,8 +25,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, LossKind, Precision};
 use crate::device::{Choice, Device, Instructions};
-use crate::models::Store;
-use crate::pipeline::Embedder;
+use crate::models::{Kind, Store};
+use crate::pipeline::{Embedder, Judge};
 use crate::progress::Event;
 use crate::{Error, Result};
 use console::Console;
@@ -63,6 +64,8 @@ enum Command {
     Score(score::ScoreArgs),
     /// Embed texts: one JSON line a text
     Embed(embed::EmbedArgs),
+    /// Judge responses by a language model: one JSON line a response
+    Loss(loss::LossArgs),
     /// Score real responses as three validators and run the subnet's epoch
     Demo(demo::DemoArgs),
     /// Compute Yuma epochs of subnet states, or check recorded ones
@@ -175,6 +178,7 @@ fn run(cli: &Cli, console: &Console, out: &mut dyn Write) -> Outcome {
     match &cli.command {
         Command::Score(args) => score::run(args, console, out),
         Command::Embed(args) => embed::run(args, console, out),
+        Command::Loss(args) => loss::run(args, console, out),
         Command::Demo(args) => demo::run(args, console, out),
         Command::Epoch(args) => {
             epoch::run(args, console.json, out).map(|status| if status == 0 { Status::Good } else { Status::Finding })
@@ -237,7 +241,8 @@ impl ModelArgs {
     /// substitute. From then on the criteria say which weights they mean.
     fn load(&self, config: &mut Config, device: &DeviceArgs, opened: Device, console: &Console) -> Result<Embedder> {
         let encoder = &mut config.encoder;
-        let folder = console.fetching(|progress| Store::from_env()?.resolve(&encoder.model, self.offline, progress))?;
+        let (name, offline) = (&encoder.model, self.offline);
+        let folder = console.fetching(|progress| Store::from_env()?.resolve(name, Kind::Encoder, offline, progress))?;
         let embedder = device.load(opened, console, |device| {
             Embedder::load(device, &folder, encoder, &mut |event| {
                 if let Event::Began { .. } = event {
@@ -249,6 +254,23 @@ impl ModelArgs {
         encoder.sha256 = Some(embedder.digest().to_owned());
         Ok(embedder)
     }
+}
+
+/// Loads the language model that the criteria's kind of loss needs, if it needs one. From then on they say which weights they mean.
+fn load_judge(config: &mut Config, device: &Device, offline: bool, console: &Console) -> Result<Option<Judge>> {
+    if config.loss.reading().is_none() {
+        return Ok(None);
+    }
+    let judge = judge(config.loss.model(), config.loss.pin(), device, offline, console)?;
+    config.loss.sha256 = Some(judge.digest().to_owned());
+    Ok(Some(judge))
+}
+
+/// Finds, fetches if need be, and loads a language model.
+fn judge(model: &str, pin: Option<&str>, device: &Device, offline: bool, console: &Console) -> Result<Judge> {
+    let path =
+        console.fetching(|progress| Store::from_env()?.resolve(model, Kind::LanguageModel, offline, progress))?;
+    Judge::load(device, &path, pin)
 }
 
 /// The criteria in a file, or the defaults.

@@ -7,7 +7,7 @@ use clap::{Subcommand, ValueEnum};
 
 use super::table::table;
 use super::{Console, Outcome, Status, write_json, write_text};
-use crate::models::{DEFAULT_MODEL, FetchOptions, Origin, State, Store};
+use crate::models::{FetchOptions, Kind, Origin, State, Store};
 use crate::nn::exact::IntegerModel;
 use crate::nn::exact::model::FILE;
 use crate::nn::exact::ranges::Bound;
@@ -21,11 +21,10 @@ pub(super) struct ModelsArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Bring a model into the store, checked by its sha256
+    /// Bring models into the store, checked by their sha256
     Fetch {
-        /// The model's name
-        #[arg(default_value = DEFAULT_MODEL)]
-        name: String,
+        /// The model's name [default: every known model]
+        name: Option<String>,
         /// Where to fetch from
         #[arg(long, value_enum, default_value_t = From::Auto)]
         from: From,
@@ -35,11 +34,10 @@ enum Command {
     },
     /// List the known models and whether they are there
     List,
-    /// Compute the sha256 of a model's files again
+    /// Compute the sha256 of models' files again
     Verify {
-        /// The model's name
-        #[arg(default_value = DEFAULT_MODEL)]
-        name: String,
+        /// The model's name [default: every known model]
+        name: Option<String>,
     },
     /// Convert a model to integers, for embeddings that are the same bits on every machine
     ///
@@ -92,6 +90,14 @@ fn range_table(bounds: &[Bound]) -> String {
     table(["quantity", "largest in", "value ", "integer ", "limit "], &bounds.iter().map(row).collect::<Vec<_>>())
 }
 
+/// The model that is named, or every known one.
+fn names<'a>(store: &Store, name: &'a Option<String>) -> Vec<&'a str> {
+    match name {
+        Some(name) => vec![name],
+        None => store.list().into_iter().map(|model| model.name).collect(),
+    }
+}
+
 pub(super) fn run(args: &ModelsArgs, console: &Console, out: &mut dyn Write) -> Outcome {
     let store = Store::from_env()?;
     match &args.command {
@@ -102,15 +108,17 @@ pub(super) fn run(args: &ModelsArgs, console: &Console, out: &mut dyn Write) -> 
                 From::Hub => Origin::Hub,
             };
             let options = FetchOptions { origin, force: *force };
-            let fetched = console.fetching(|progress| store.fetch(name, options, progress))?;
-            if console.json {
-                let folder = fetched.folder.display().to_string();
-                let value = serde_json::json!({"model": name, "folder": folder, "from": fetched.from,
-                    "already_there": fetched.already_there});
-                write_json(out, &value)?;
-            } else {
-                let how = if fetched.already_there { "was there already" } else { "fetched" };
-                write_text(out, &format!("{name} {how} (from {}): {}\n", fetched.from, fetched.folder.display()))?;
+            for name in names(&store, name) {
+                let fetched = console.fetching(|progress| store.fetch(name, options, progress))?;
+                if console.json {
+                    let folder = fetched.folder.display().to_string();
+                    let value = serde_json::json!({"model": name, "folder": folder, "from": fetched.from,
+                        "already_there": fetched.already_there});
+                    write_json(out, &value)?;
+                } else {
+                    let how = if fetched.already_there { "was there already" } else { "fetched" };
+                    write_text(out, &format!("{name} {how} (from {}): {}\n", fetched.from, fetched.folder.display()))?;
+                }
             }
         }
         Command::List => {
@@ -139,15 +147,17 @@ pub(super) fn run(args: &ModelsArgs, console: &Console, out: &mut dyn Write) -> 
             }
         }
         Command::Verify { name } => {
-            let bytes = store.verify(name)?;
-            if console.json {
-                write_json(out, &serde_json::json!({"model": name, "bytes": bytes, "whole": true}))?;
-            } else {
-                write_text(out, &format!("{name}: {bytes} bytes, every digest is right\n"))?;
+            for name in names(&store, name) {
+                let bytes = store.verify(name)?;
+                if console.json {
+                    write_json(out, &serde_json::json!({"model": name, "bytes": bytes, "whole": true}))?;
+                } else {
+                    write_text(out, &format!("{name}: {bytes} bytes, every digest is right\n"))?;
+                }
             }
         }
         Command::Convert { model, out: file } => {
-            let folder = console.fetching(|progress| store.resolve(model, false, progress))?;
+            let folder = console.fetching(|progress| store.resolve(model, Kind::Encoder, false, progress))?;
             let file = file.clone().unwrap_or_else(|| folder.join(FILE));
             let converted = IntegerModel::convert(&folder)?;
             let bounds = converted.ranges().map_err(|bound| bound.refuse(&folder.display().to_string()))?;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::table::table;
-use super::{Console, DeviceArgs, LossArgs, ModelArgs, Outcome, Status, criteria, write_json, write_text};
+use super::{Console, DeviceArgs, LossArgs, ModelArgs, Outcome, Status, criteria, load_judge, write_json, write_text};
 use crate::config::Config;
 use crate::data::{Options, Round, Source};
 use crate::pipeline::{self, EpochResult};
@@ -89,7 +89,9 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     let device = args.device.open(console)?;
     let embedder = args.model.load(&mut config, &args.device, device, console)?;
     let device = embedder.device();
-    let outcome = pipeline::score(&embedder, &round, &history, subnet, &config, &mut console.listener())?;
+    let judge = load_judge(&mut config, device, args.model.offline, console)?;
+    let outcome =
+        pipeline::score(&embedder, judge.as_ref(), &round, &history, subnet, &config, &mut console.listener())?;
     let epoch = match (&state, &args.validator) {
         (Some(state), Some(validator)) => Some(pipeline::epoch(device, state, validator, &outcome)?),
         _ => None,

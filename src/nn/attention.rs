@@ -1,5 +1,5 @@
-//! Softmax attention over packed sequences: every token attends to all tokens of its own sequence.
-//! Shader: `shaders/nn/attention.wgsl`.
+//! Softmax attention over packed sequences: every token attends to all tokens of its own sequence, or in causal models to itself and
+//! those before it. Sequences may share a prefix, which then stands in the batch once. Shader: `shaders/nn/attention.wgsl`.
 
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
@@ -13,21 +13,29 @@ use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl, vec
 #[repr(C)]
 pub(crate) struct Params {
     pub tiles: u32,
+    /// Heads of queries.
     pub heads: u32,
+    /// Heads of keys and of values: each serves `heads / shared_heads` of queries (Ainslie et al. 2023, GQA).
+    pub shared_heads: u32,
+    /// 1 if a token sees only itself and what stands before it.
+    pub causal: u32,
     /// Factor on the scores, 1 / sqrt(width of a head).
     pub scale: f32,
 }
 
-/// Queries `[first, first + 64)` of the sequence that holds the tokens `[start, start + length)`.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+/// Queries `[first, first + 64)` of the sequence whose own tokens are `[start, start + length)`. Before them stand those of its prefix,
+/// `[prefix_start, prefix_start + prefix_length)`, wherever in the batch.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Tile {
     pub start: u32,
     pub length: u32,
     pub first: u32,
+    pub prefix_start: u32,
+    pub prefix_length: u32,
 }
 
-/// Constant: the width of a head. Bindings: `projected [tokens][query | key | value][heads][head]`, `tiles [tiles][3]` (a
+/// Constant: the width of a head. Bindings: `projected [tokens][query | key | value][their heads][head]`, `tiles [tiles][5]` (a
 /// `Tile` each, in the order of their tokens and covering them), `mixed [tokens][heads][head]`.
 pub static KERNEL: Kernel = Kernel {
     name: "nn/attention",
@@ -52,7 +60,8 @@ pub(crate) fn tiles(cu_seqlens: &[u32]) -> Vec<Tile> {
     let mut tiles = Vec::new();
     for bounds in cu_seqlens.windows(2) {
         let (start, length) = (bounds[0], bounds[1] - bounds[0]);
-        tiles.extend((0..length).step_by(QUERIES).map(|first| Tile { start, length, first }));
+        let tile = Tile { start, length, ..Tile::default() };
+        tiles.extend((0..length).step_by(QUERIES).map(|first| Tile { first, ..tile }));
     }
     tiles
 }
@@ -63,58 +72,126 @@ fn attention(args: &mut Args<'_>) {
     let tiles: &[Tile] = bytemuck::cast_slice(args.read::<u32>(1));
     let mut rest = args.write::<f32>(2);
     let tiles = &tiles[..params.tiles as usize];
-    let heads = params.heads as usize;
     // The width of a head is a constant of the shader only; here the tiles tell the tokens, and those the width.
     let tokens = tiles.last().map_or(0, |tile| (tile.start + tile.length) as usize);
     if tokens == 0 {
         return;
     }
-    let width = projected.len() / tokens / 3;
+    let (heads, shared_heads) = (params.heads as usize, params.shared_heads as usize);
+    let pitch = projected.len() / tokens;
+    let sizes = Sizes { heads, shared_heads, head: pitch / (heads + 2 * shared_heads), pitch };
 
     let mut work = Vec::with_capacity(tiles.len());
     for tile in tiles {
         let queries = QUERIES.min((tile.length - tile.first) as usize);
-        let (mixed, after) = std::mem::take(&mut rest).split_at_mut(queries * width);
+        let (mixed, after) = std::mem::take(&mut rest).split_at_mut(queries * heads * sizes.head);
         rest = after;
-        work.push((tile, queries, mixed));
+        work.push((tile, mixed));
     }
-    work.into_par_iter().for_each(|(tile, queries, mixed)| {
-        mix(projected, tile, queries, mixed, heads, width / heads, params.scale);
+    work.into_par_iter().for_each_init(Workspace::default, |workspace, (tile, mixed)| {
+        workspace.mix(projected, tile, mixed, sizes, params.causal == 1, params.scale);
     });
 }
 
-/// One tile, all heads.
-fn mix(projected: &[f32], tile: &Tile, queries: usize, mixed: &mut [f32], heads: usize, head: usize, scale: f32) {
-    let width = heads * head;
-    let length = tile.length as usize;
-    let sequence = &projected[tile.start as usize * 3 * width..];
-    let token = Strides { row: 3 * width, column: 1 };
-    let across = Strides { row: 1, column: 3 * width };
-    let mut scores = vec![0.0; queries * length];
-    for h in 0..heads {
-        let query = &sequence[tile.first as usize * 3 * width + h * head..];
-        let (key, value) = (&sequence[width + h * head..], &sequence[2 * width + h * head..]);
-        multiply(
-            [length, queries, head],
-            (key, token),
-            (query, across),
-            (&mut scores, Strides { row: 1, column: length }),
-        );
-        vectorised(
-            #[inline(always)]
-            || {
-                for row in scores.chunks_exact_mut(length) {
-                    softmax(row, scale);
+#[derive(Clone, Copy)]
+struct Sizes {
+    heads: usize,
+    shared_heads: usize,
+    head: usize,
+    /// Numbers in a row of `projected`.
+    pitch: usize,
+}
+
+/// Keys that are taken at once. Tiles and parts of keys are always whole, with zeros for what is missing, so that the bits of a
+/// query depend neither on which queries stand beside it nor on where its prefix lies.
+const KEYS: usize = 64;
+
+/// One shared head of a tile.
+#[derive(Default)]
+struct Workspace {
+    /// `[QUERIES][head]`.
+    queries: Vec<f32>,
+    /// `[keys][head]`, as are the values; whole parts of [`KEYS`].
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    /// `[QUERIES][keys]`.
+    scores: Vec<f32>,
+    /// `[QUERIES][head]`, of one part of the keys.
+    products: Vec<f32>,
+}
+
+impl Workspace {
+    /// One tile, all heads.
+    fn mix(&mut self, projected: &[f32], tile: &Tile, mixed: &mut [f32], sizes: Sizes, causal: bool, scale: f32) {
+        let Sizes { heads, shared_heads, head, pitch } = sizes;
+        let width = heads * head;
+        let (start, prefix) =
+            (tile.start as usize, tile.prefix_start as usize..(tile.prefix_start + tile.prefix_length) as usize);
+        let (first, queries) = (tile.first as usize, mixed.len() / width);
+        let own = if causal { first + queries } else { tile.length as usize };
+        let seen = prefix.len() + own;
+        let padded = seen.next_multiple_of(KEYS);
+        self.scores.resize(QUERIES * padded, 0.0);
+        self.products.resize(QUERIES * head, 0.0);
+        for shared in 0..shared_heads {
+            let tokens = || prefix.clone().chain(start..start + own);
+            let at = |part: usize| (heads + part * shared_heads + shared) * head;
+            gather(projected, pitch, tokens(), at(0), head, padded, &mut self.keys);
+            gather(projected, pitch, tokens(), at(1), head, padded, &mut self.values);
+            for h in shared * heads / shared_heads..(shared + 1) * heads / shared_heads {
+                let tokens = start + first..start + first + queries;
+                gather(projected, pitch, tokens, h * head, head, QUERIES, &mut self.queries);
+                multiply(
+                    [padded, QUERIES, head],
+                    (&self.keys, Strides { row: head, column: 1 }),
+                    (&self.queries, Strides { row: 1, column: head }),
+                    (&mut self.scores, Strides { row: 1, column: padded }),
+                );
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (query, row) in self.scores.chunks_exact_mut(padded).enumerate().take(queries) {
+                            let (row, beyond) =
+                                row.split_at_mut(if causal { prefix.len() + first + query + 1 } else { seen });
+                            softmax(row, scale);
+                            beyond.fill(0.0);
+                        }
+                    },
+                );
+                for part in (0..padded).step_by(KEYS) {
+                    multiply(
+                        [head, QUERIES, KEYS],
+                        (&self.values[part * head..], Strides { row: 1, column: head }),
+                        (&self.scores[part..], Strides { row: 1, column: padded }),
+                        (&mut self.products, Strides { row: 1, column: head }),
+                    );
+                    for (mixed, products) in mixed.chunks_exact_mut(width).zip(self.products.chunks_exact(head)) {
+                        let mixed = &mut mixed[h * head..][..head];
+                        if part == 0 {
+                            mixed.copy_from_slice(products);
+                        } else {
+                            mixed.iter_mut().zip(products).for_each(|(mixed, product)| *mixed += product);
+                        }
+                    }
                 }
-            },
-        );
-        multiply(
-            [head, queries, length],
-            (value, across),
-            (&scores, Strides { row: 1, column: length }),
-            (&mut mixed[h * head..], Strides { row: 1, column: width }),
-        );
+            }
+        }
     }
+}
+
+/// Brings `head` numbers from number `at` on of each of `tokens` together, and zeros until there are `rows`.
+fn gather(
+    projected: &[f32],
+    pitch: usize,
+    tokens: impl Iterator<Item = usize>,
+    at: usize,
+    head: usize,
+    rows: usize,
+    into: &mut Vec<f32>,
+) {
+    into.clear();
+    tokens.for_each(|token| into.extend_from_slice(&projected[token * pitch + at..][..head]));
+    into.resize(rows * head, 0.0);
 }
 
 /// softmax(scale * row), in place.
@@ -137,16 +214,21 @@ fn softmax(row: &mut [f32], scale: f32) {
 }
 
 fn samples() -> Vec<Sample> {
-    let sample = |about, lengths: &[u32], heads: u32, head: u32, scale: f32| {
-        let mut cu_seqlens = vec![0];
-        for length in lengths {
-            cu_seqlens.push(cu_seqlens[cu_seqlens.len() - 1] + length);
-        }
-        let tokens = lengths.iter().sum::<u32>() as usize;
+    let sample = |about, tiles: Vec<Tile>, [heads, shared_heads, head]: [u32; 3], causal: u32, scale: f32| {
+        let tokens = tiles.last().map_or(0, |tile| tile.start + tile.length) as usize;
         let width = (heads * head) as usize;
-        let tiles = tiles(&cu_seqlens);
-        let pairs: u64 = lengths.iter().map(|length| u64::from(*length) * u64::from(*length)).sum();
-        let params = Params { tiles: tiles.len() as u32, heads, scale: 1.0 / (head as f32).sqrt() };
+        let pitch = ((heads + 2 * shared_heads) * head) as usize;
+        // Queries times the keys that they see, about.
+        let pairs: u64 = tiles
+            .iter()
+            .map(|tile| {
+                let queries = u64::from((tile.length - tile.first).min(QUERIES as u32));
+                let seen = if causal == 1 { tile.first + QUERIES as u32 / 2 } else { tile.length };
+                queries * u64::from(tile.prefix_length + seen)
+            })
+            .sum();
+        let params =
+            Params { tiles: tiles.len() as u32, heads, shared_heads, causal, scale: 1.0 / (head as f32).sqrt() };
         Sample {
             about,
             constants: vec![head],
@@ -155,7 +237,7 @@ fn samples() -> Vec<Sample> {
                 // Whole numbers where they are large: their scores are then exact and only exp is compared.
                 Data::F32(
                     Noise::new(pairs)
-                        .floats(tokens * 3 * width, scale)
+                        .floats(tokens * pitch, scale)
                         .into_iter()
                         .map(|value| if scale > 8.0 { value.round() } else { value })
                         .collect(),
@@ -165,15 +247,31 @@ fn samples() -> Vec<Sample> {
             ],
             workgroups: u64::from(params.tiles * heads),
             operations: 4 * pairs * width as u64,
-            bytes: 16 * (tokens * width) as u64,
+            bytes: 4 * (tokens * (pitch + width)) as u64,
         }
     };
+    let alone = |lengths: &[u32]| {
+        let mut cu_seqlens = vec![0];
+        lengths.iter().for_each(|length| cu_seqlens.push(cu_seqlens[cu_seqlens.len() - 1] + length));
+        tiles(&cu_seqlens)
+    };
+    // A prefix, and sequences that go on from it.
+    let branches = |prefix: u32, lengths: &[u32]| {
+        let mut all = alone(&[&[prefix], lengths].concat());
+        for tile in all.iter_mut().filter(|tile| tile.start >= prefix) {
+            tile.prefix_length = prefix;
+        }
+        all
+    };
     vec![
-        sample("one token", &[1], 1, 4, 1.0),
-        sample("sequences below, at and above a tile", &[2, 63, 64, 65, 129], 2, 32, 1.0),
-        sample("a head that is no multiple of four, peaked scores", &[40, 3], 3, 10, 6.0),
-        sample("a wide head", &[70], 1, 128, 2.0),
-        sample("huge scores: all weight on one key", &[33], 2, 64, 30.0),
-        sample("a batch of MiniLM", &[64; 16], 12, 32, 1.0),
+        sample("one token", alone(&[1]), [1, 1, 4], 0, 1.0),
+        sample("sequences below, at and above a tile", alone(&[2, 63, 64, 65, 129]), [2, 2, 32], 0, 1.0),
+        sample("a head that is no multiple of four, peaked scores", alone(&[40, 3]), [3, 3, 10], 0, 6.0),
+        sample("a wide head", alone(&[70]), [1, 1, 128], 0, 2.0),
+        sample("huge scores: all weight on one key", alone(&[33]), [2, 2, 64], 0, 30.0),
+        sample("causal, shared heads", alone(&[1, 2, 64, 130]), [6, 2, 16], 1, 2.0),
+        sample("causal, sequences that share a prefix", branches(67, &[1, 63, 65, 150]), [4, 1, 36], 1, 2.0),
+        sample("a round of SmolLM2", branches(60, &[200; 4]), [9, 3, 64], 1, 1.0),
+        sample("a batch of MiniLM", alone(&[64; 16]), [12, 12, 32], 0, 1.0),
     ]
 }

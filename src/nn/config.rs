@@ -1,4 +1,5 @@
-//! What a model's folder says of itself: `config.json` and its neighbours, read here for every encoder.
+//! What a model's folder says of itself: `config.json` and its neighbours, read here for every encoder;
+//! how such a file is read, for every model.
 //!
 //! Here is checked what holds for any encoder of the BERT family. What one arithmetic cannot take is refused by its own encoder,
 //! through [`ModelConfig::refuse`].
@@ -177,7 +178,8 @@ impl ModelConfig {
     }
 }
 
-fn refuse(folder: &Path, file: &str, field: &str, problem: String, remedy: &str) -> Error {
+/// The error for a `field` of the folder's `file`.
+pub(crate) fn refuse(folder: &Path, file: &str, field: &str, problem: String, remedy: &str) -> Error {
     Error::File { file: folder.join(file).display().to_string(), field: field.into(), problem, remedy: remedy.into() }
 }
 
@@ -200,7 +202,7 @@ fn pooling(folder: &Path) -> Result<Pooling> {
 }
 
 /// The JSON in `path`, or `None` if there is no such file.
-fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>> {
+pub(crate) fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

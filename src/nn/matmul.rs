@@ -29,6 +29,7 @@ pub static KERNEL: Kernel = Kernel {
     wgsl: Wgsl::core(concat!(
         include_str!("../../shaders/shared/grid.wgsl"),
         include_str!("../../shaders/shared/activation.wgsl"),
+        include_str!("../../shaders/shared/tile.wgsl"),
         include_str!("../../shaders/nn/matmul.wgsl")
     )),
     constants: &[],

@@ -26,6 +26,14 @@ pub enum Format {
 }
 
 impl Format {
+    /// From the number that kernels know it by; F32 for any other.
+    pub(crate) fn from_code(code: u32) -> Self {
+        [Self::F16, Self::Bf16, Self::Q8, Self::Q4]
+            .into_iter()
+            .find(|format| *format as u32 == code)
+            .unwrap_or(Self::F32)
+    }
+
     /// Numbers that cannot be parted: a row holds a multiple of them.
     pub fn group(self) -> usize {
         match self {

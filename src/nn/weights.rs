@@ -78,13 +78,21 @@ impl Weights {
         }
     }
 
-    /// Reads `tensor`, which must have `shape`, as f32.
-    pub(crate) fn read(&mut self, tensor: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let tensor = format!("{}{tensor}", self.prefix);
-        let refuse = |problem: String| Error::Tensor { file: self.name.clone(), tensor: tensor.clone(), problem };
-        let info = self.metadata.info(&tensor).ok_or_else(|| refuse("it is missing".into()))?;
+    /// The names of all tensors.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.metadata.offset_keys()
+    }
+
+    /// The error for a tensor that cannot be taken.
+    pub(crate) fn refuse(&self, tensor: &str, problem: String) -> Error {
+        Error::Tensor { file: self.name.clone(), tensor: tensor.into(), problem }
+    }
+
+    /// Reads `tensor`, which must have `shape`, as it lies in the file.
+    pub(crate) fn read_bytes(&mut self, tensor: &str, shape: &[usize]) -> Result<(Dtype, Vec<u8>)> {
+        let info = self.metadata.info(tensor).ok_or_else(|| self.refuse(tensor, "it is missing".into()))?;
         if info.shape != shape {
-            return Err(refuse(format!("its shape is {:?}, the config calls for {shape:?}", info.shape)));
+            return Err(self.refuse(tensor, format!("its shape is {:?}, the config calls for {shape:?}", info.shape)));
         }
         let (start, end) = info.data_offsets;
         let dtype = info.dtype;
@@ -92,15 +100,24 @@ impl Weights {
         self.file
             .seek(SeekFrom::Start(self.data + start as u64))
             .and_then(|_| self.file.read_exact(&mut bytes))
-            .map_err(|error| refuse(error.to_string()))?;
+            .map_err(|error| self.refuse(tensor, error.to_string()))?;
+        Ok((dtype, bytes))
+    }
+
+    /// Reads `tensor`, which must have `shape`, as f32.
+    pub(crate) fn read(&mut self, tensor: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let tensor = format!("{}{tensor}", self.prefix);
+        let (dtype, bytes) = self.read_bytes(&tensor, shape)?;
         let values: Vec<f32> = match dtype {
             Dtype::F32 => bytemuck::pod_collect_to_vec(&bytes),
             Dtype::F16 => bytemuck::pod_collect_to_vec::<_, half::f16>(&bytes).to_f32_vec(),
             Dtype::BF16 => bytemuck::pod_collect_to_vec::<_, half::bf16>(&bytes).to_f32_vec(),
-            other => return Err(refuse(format!("its type is {other:?}; f32, f16 and bf16 are understood"))),
+            other => {
+                return Err(self.refuse(&tensor, format!("its type is {other:?}; f32, f16 and bf16 are understood")));
+            }
         };
         if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-            return Err(refuse(format!("element {at} is {}", values[at])));
+            return Err(self.refuse(&tensor, format!("element {at} is {}", values[at])));
         }
         Ok(values)
     }

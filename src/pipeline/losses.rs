@@ -1,18 +1,22 @@
 //! What the criteria's kind of loss says of a round's responses: a function for each kind.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use rayon::prelude::*;
 
+use super::judge::{Case, Judge, Judged, Judgement, Reading};
 use super::texts::Texts;
 use crate::config::{LossConfig, LossKind};
 use crate::data::{Prompt, Response, Round};
+use crate::progress::Listener;
+use crate::stages::loss::relative::{Signal, accuracies};
 use crate::stages::loss::{self, Fault, LARGEST_LOSS, Matcher};
 use crate::stages::score::accuracy;
 use crate::{Error, Result};
 
 /// What was found of one response.
-pub(super) struct Judgement {
+pub(super) struct Measured {
     /// The loss, in the kind's own unit.
     pub(super) loss: f64,
     /// In [0, 1].
@@ -22,10 +26,11 @@ pub(super) struct Judgement {
 }
 
 /// What judges a round's responses: a kind of loss with what it takes of the references, one for each prompt.
-pub(super) enum Judge<'a> {
+pub(super) enum Measure<'a> {
     Embedding { references: Vec<&'a str> },
     Exact { keys: Vec<Key> },
     Sent { arrays: Arrays, tokens: Vec<&'a [u32]>, vocabulary: usize },
+    Language { reading: Reading, prompts: Vec<&'a str>, references: Vec<&'a str>, clip: f64, gate: f64 },
 }
 
 /// What a prompt's answers are compared with.
@@ -47,15 +52,25 @@ pub(super) enum Arrays {
 /// [`Error::Usage`] naming the first prompt that has none, or whose reference gives no answer to compare with or has no legal tokens;
 /// [`Error::Row`] for a row that names a file that is not there.
 pub fn check_references(round: &Round, config: &LossConfig) -> Result<()> {
-    Judge::new(round, config).map(drop)
+    Measure::new(round, config).map(drop)
 }
 
-impl<'a> Judge<'a> {
+impl<'a> Measure<'a> {
     /// Takes what it needs of `round`'s references.
     pub(super) fn new(round: &'a Round, config: &LossConfig) -> Result<Self> {
+        if let Some(reading) = config.reading() {
+            let references =
+                if reading.judgement.needs_reference() { references(round)? } else { vec![""; round.prompts().len()] };
+            let (prompts, clip, gate) = (prompts(round)?, config.clip(), config.gate());
+            return Ok(Self::Language { reading, prompts, references, clip, gate });
+        }
         let references = references(round)?;
         match config.kind {
-            LossKind::Embedding => Ok(Self::Embedding { references }),
+            LossKind::ReferenceGain
+            | LossKind::Explained
+            | LossKind::Information
+            | LossKind::Lm
+            | LossKind::Embedding => Ok(Self::Embedding { references }),
             LossKind::Exact => {
                 let matcher = config.matcher()?;
                 let prompts = round.prompts().iter().zip(references);
@@ -84,13 +99,32 @@ impl<'a> Judge<'a> {
     pub(super) fn embeds(&self) -> &[&'a str] {
         match self {
             Self::Embedding { references } => references,
-            Self::Exact { .. } | Self::Sent { .. } => &[],
+            Self::Exact { .. } | Self::Sent { .. } | Self::Language { .. } => &[],
         }
     }
 
     /// One judgement for each response of `round`, in order, whose embeddings are `rows` of `texts`.
-    pub(super) fn judge(&self, round: &Round, texts: &Texts<'_>, rows: &[u32]) -> Result<Vec<Judgement>> {
+    pub(super) fn measure(
+        &self,
+        round: &Round,
+        texts: &Texts<'_>,
+        rows: &[u32],
+        judge: Option<&Judge>,
+        listen: Listener<'_>,
+    ) -> Result<Vec<Measured>> {
         match self {
+            Self::Language { reading, prompts, references, clip, gate } => {
+                let judge = judge.ok_or_else(|| Error::Usage {
+                    argument: "judge".into(),
+                    problem: "the criteria's kind of loss needs a language model, and none is given".into(),
+                    remedy: "load one with `Judge::load`, or choose another `kind` in [loss]".into(),
+                })?;
+                let judged = judged(round, prompts, references, judge, reading, listen)?;
+                Ok(match reading.judgement {
+                    Judgement::Response => judged.into_iter().map(fluency).collect(),
+                    _ => relative(round, judged, *clip, *gate),
+                })
+            }
             Self::Embedding { references } => embedding(round, references, texts, rows),
             Self::Exact { keys } => Ok(exact(round, keys)),
             Self::Sent { arrays, tokens, vocabulary } => sent(round, *arrays, tokens, *vocabulary),
@@ -133,31 +167,92 @@ impl Arrays {
     }
 }
 
-impl Judgement {
+impl Measured {
     /// Of a loss of which 0 is right and 1 or more is wrong.
     fn new(loss: f64) -> Self {
         Self { loss, accuracy: accuracy(loss), fault: None }
     }
 }
 
-fn embedding(round: &Round, references: &[&str], texts: &Texts<'_>, rows: &[u32]) -> Result<Vec<Judgement>> {
+/// What the language model says of each response; an error in words for one that it cannot read.
+fn judged(
+    round: &Round,
+    prompts: &[&str],
+    references: &[&str],
+    judge: &Judge,
+    reading: &Reading,
+    listen: Listener<'_>,
+) -> Result<Vec<std::result::Result<Judged, String>>> {
+    let cases = round.responses().iter().map(|row| {
+        let prompt = row.prompt as usize;
+        // A blank answer is none.
+        let response = if row.text.trim().is_empty() { "" } else { row.text.as_str() };
+        Case { prompt: prompts[prompt], response, reference: Some(references[prompt]) }
+    });
+    let judged = judge.judge(&cases.collect::<Vec<_>>(), reading, listen)?;
+    for (row, judged) in round.responses().iter().zip(&judged) {
+        // Where responses are cut, it is the prompt that is too long.
+        if let (Err(problem), false) = (judged, reading.judgement == Judgement::Response) {
+            return Err(Error::Usage {
+                argument: format!("prompt {:?}", round.prompts()[row.prompt as usize].id),
+                problem: problem.clone(),
+                remedy: "shorten the prompt, or choose a `kind` in [loss] that needs no language model".into(),
+            });
+        }
+    }
+    Ok(judged)
+}
+
+/// The response's probability, in the geometric mean of its tokens.
+fn fluency(judged: std::result::Result<Judged, String>) -> Measured {
+    let (loss, fault) = match judged {
+        Ok(judged) => (judged.loss(), None),
+        Err(problem) => (None, Some(problem)),
+    };
+    let accuracy = loss.map_or(0.0, |loss| libm::exp(-loss.max(0.0)));
+    Measured { loss: loss.unwrap_or(LARGEST_LOSS), accuracy, fault }
+}
+
+/// Each response against the others to its prompt.
+fn relative(round: &Round, judged: Vec<std::result::Result<Judged, String>>, clip: f64, gate: f64) -> Vec<Measured> {
+    let mut texts: HashMap<(u32, &str), usize> = HashMap::new();
+    let mut of_prompts = vec![(Vec::new(), Vec::new()); round.prompts().len()];
+    let mut measured = Vec::with_capacity(judged.len());
+    for (index, (row, judged)) in round.responses().iter().zip(judged).enumerate() {
+        let judged = judged.unwrap_or_default();
+        let loss = judged.loss().unwrap_or(LARGEST_LOSS);
+        let text = *texts.entry((row.prompt, &row.text)).or_insert(index);
+        let (responses, signals) = &mut of_prompts[row.prompt as usize];
+        responses.push(index);
+        signals.push(Signal { text, gain: -loss, surprise: judged.surprise });
+        measured.push(Measured { loss, accuracy: 0.0, fault: None });
+    }
+    for (responses, signals) in &of_prompts {
+        for (response, accuracy) in responses.iter().zip(accuracies(signals, clip, gate)) {
+            measured[*response].accuracy = accuracy;
+        }
+    }
+    measured
+}
+
+fn embedding(round: &Round, references: &[&str], texts: &Texts<'_>, rows: &[u32]) -> Result<Vec<Measured>> {
     let of_prompts: Vec<u32> = references.iter().map(|text| texts.row(text)).collect();
     let of_each: Vec<u32> = round.responses().iter().map(|row| of_prompts[row.prompt as usize]).collect();
     let losses = loss::embedding(texts.device(), texts.embeddings(), rows, &of_each)?;
-    Ok(losses.into_iter().map(Judgement::new).collect())
+    Ok(losses.into_iter().map(Measured::new).collect())
 }
 
-fn exact(round: &Round, keys: &[Key]) -> Vec<Judgement> {
+fn exact(round: &Round, keys: &[Key]) -> Vec<Measured> {
     let loss = |row: &Response| {
         let Key { matcher, answer } = &keys[row.prompt as usize];
-        Judgement::new(matcher.loss(answer, &row.text))
+        Measured::new(matcher.loss(answer, &row.text))
     };
     round.responses().par_iter().map(loss).collect()
 }
 
 /// The mean loss of the reference's tokens, in nats; as accuracy their probability, in the geometric mean. A response whose arrays are
 /// missing or wrong has the largest loss, and accuracy 0.
-fn sent(round: &Round, arrays: Arrays, tokens: &[&[u32]], vocabulary: usize) -> Result<Vec<Judgement>> {
+fn sent(round: &Round, arrays: Arrays, tokens: &[&[u32]], vocabulary: usize) -> Result<Vec<Measured>> {
     let judge = |row: &Response| {
         let tokens = tokens[row.prompt as usize];
         let judged = match (arrays.file(row), arrays) {
@@ -168,9 +263,9 @@ fn sent(round: &Round, arrays: Arrays, tokens: &[&[u32]], vocabulary: usize) -> 
         Ok(match judged {
             Ok(losses) => {
                 let loss = losses.iter().sum::<f64>() / losses.len() as f64;
-                Judgement { loss, accuracy: libm::exp(-loss), fault: None }
+                Measured { loss, accuracy: libm::exp(-loss), fault: None }
             }
-            Err(fault) => Judgement { loss: LARGEST_LOSS, accuracy: 0.0, fault: Some(fault.to_string()) },
+            Err(fault) => Measured { loss: LARGEST_LOSS, accuracy: 0.0, fault: Some(fault.to_string()) },
         })
     };
     round.responses().par_iter().map(judge).collect()
@@ -188,6 +283,16 @@ fn tokens(prompt: &Prompt, vocabulary: usize) -> Result<&[u32]> {
         None => Ok(tokens),
         Some(token) => Err(refuse(format!("token {token} lies beyond the vocabulary of {vocabulary}"))),
     }
+}
+
+/// The text of every prompt, in order.
+fn prompts(round: &Round) -> Result<Vec<&str>> {
+    let text = |prompt: &'_ Prompt| Error::Usage {
+        argument: format!("prompt {:?}", prompt.id),
+        problem: "its text is not known, and a language model judges answers by it".into(),
+        remedy: "give `prompt` in a row of the round or of the references, or choose another kind with --loss".into(),
+    };
+    round.prompts().iter().map(|prompt| prompt.text.as_deref().ok_or_else(|| text(prompt))).collect()
 }
 
 /// The reference of every prompt, in order.

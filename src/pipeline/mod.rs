@@ -5,6 +5,7 @@ mod epoch;
 mod eval;
 mod files;
 pub mod forecast;
+pub mod judge;
 mod losses;
 mod texts;
 
@@ -15,6 +16,7 @@ pub use embedder::Embedder;
 pub use epoch::{EpochResult, epoch, validator};
 pub use eval::{TextSimilarity, text_similarity};
 pub use files::{check_folder, write};
+pub use judge::Judge;
 pub use losses::check_references;
 
 use crate::Result;
@@ -25,7 +27,7 @@ use crate::stages::novelty::{self, Bank, NOBODY};
 use crate::stages::score::Unanswered;
 use crate::stages::weights::{self, Tally};
 use crate::stages::yuma::State;
-use losses::{Judge, Judgement};
+use losses::{Measure, Measured};
 use texts::Texts;
 
 /// What came of one response.
@@ -97,7 +99,8 @@ pub struct Outcome {
 }
 
 /// Scores `round` by `config`, with the responses of `history` (earlier rounds) as what was answered before. `subnet`
-/// gives uids to hotkeys, where it is known, and overrules those of the rows.
+/// gives uids to hotkeys, where it is known, and overrules those of the rows. `judge` is the language model that the criteria's kind of
+/// loss needs ([`LossConfig::reading`](crate::config::LossConfig::reading)).
 ///
 /// # Errors
 /// As [`check_references`]; [`Error::Usage`](crate::Error::Usage) if an embedding has another width than the model's;
@@ -105,6 +108,7 @@ pub struct Outcome {
 /// [`Error::Device`](crate::Error::Device) if the device fails; [`Error::Io`](crate::Error::Io) if a file of logits cannot be read.
 pub fn score(
     embedder: &Embedder,
+    judge: Option<&Judge>,
     round: &Round,
     history: &[Round],
     subnet: Option<&State>,
@@ -112,7 +116,7 @@ pub fn score(
     listen: Listener<'_>,
 ) -> Result<Outcome> {
     config.check()?;
-    let judge = Judge::new(round, &config.loss)?;
+    let measure = Measure::new(round, &config.loss)?;
     let began = Instant::now();
     let mut texts = Texts::new(embedder);
     for row in round.responses().iter().chain(history.iter().flat_map(Round::responses)) {
@@ -120,7 +124,7 @@ pub fn score(
             texts.want(&row.text);
         }
     }
-    judge.embeds().iter().for_each(|reference| texts.want(reference));
+    measure.embeds().iter().for_each(|reference| texts.want(reference));
     texts.embed(listen)?;
     let rows = texts.rows(round)?;
     let (bank_rows, bank_miners) = bank(&mut texts, round, history)?;
@@ -138,16 +142,16 @@ pub fn score(
 
     let began = Instant::now();
     listen(Event::Began { stage: "accuracy", total: round.responses().len() as u64, unit: "responses" });
-    let judgements = judge.judge(round, &texts, &rows)?;
+    let judgements = measure.measure(round, &texts, &rows, judge, listen)?;
     listen(Event::Ended { stage: "accuracy", seconds: began.elapsed().as_secs_f64() });
 
     let responses: Vec<ScoredResponse> = round
         .responses()
         .iter()
         .zip(novelties.iter().zip(judgements))
-        .map(|(row, (novelty, Judgement { loss, accuracy, fault }))| {
+        .map(|(row, (novelty, Measured { loss, accuracy, fault }))| {
             // A blank answer resembles every reference a little; it is worth nothing all the same.
-            let worthless = fault.is_some() || judge.reads_text() && row.text.trim().is_empty();
+            let worthless = fault.is_some() || measure.reads_text() && row.text.trim().is_empty();
             let count = row.embedding.is_none().then(|| texts.count(&row.text));
             ScoredResponse {
                 novelty: novelty.novelty,

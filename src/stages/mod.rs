@@ -6,6 +6,7 @@ pub mod encode;
 
 pub mod novelty;
 
+pub mod language;
 pub mod loss;
 
 pub mod score;

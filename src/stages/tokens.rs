@@ -2,12 +2,16 @@
 //!
 //! A model's `tokenizer.json` may carry a truncation and a padding of its own (MiniLM's cuts and pads to 128); both
 //! are switched off here. Texts are cut at the limit that the caller gives, the special tokens around them kept, as
-//! transformers cuts them, and nothing is ever padded.
+//! transformers cuts them, and nothing is ever padded. Causal language models have a [`ChatTokenizer`].
+
+mod chat;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
+
+pub use chat::ChatTokenizer;
 
 use crate::{Error, Result};
 

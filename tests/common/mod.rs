@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tauscore::config::{EncoderConfig, Precision};
 use tauscore::device::{Adapter, Device, Noise, Variant, adapters};
-use tauscore::models::{DEFAULT_MODEL, Store};
+use tauscore::models::{DEFAULT_MODEL, Kind, Store};
 use tauscore::pipeline::Embedder;
 use tauscore::stages::yuma::Epoch;
 
@@ -27,7 +27,7 @@ pub fn skip(what: &str) {
 
 /// The fetched default model. Without it the test is skipped, loudly, or fails under `TAUSCORE_REQUIRE_MODEL=1`.
 pub fn model() -> Option<PathBuf> {
-    let found = Store::from_env().and_then(|store| store.resolve(DEFAULT_MODEL, true, &mut |_| {}));
+    let found = Store::from_env().and_then(|store| store.resolve(DEFAULT_MODEL, Kind::Encoder, true, &mut |_| {}));
     match found {
         Ok(folder) => Some(folder),
         Err(error) => {

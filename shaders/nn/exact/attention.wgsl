@@ -19,6 +19,9 @@ struct Tile {
     start: u32,
     length: u32,
     first: u32,
+    // Nothing is shared here.
+    prefix_start: u32,
+    prefix_length: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -23,7 +23,7 @@ pub(crate) struct Params {
 pub const WIDEST_HEAD: usize = 128;
 
 /// Constant: the width of a head, a multiple of four up to [`WIDEST_HEAD`]. Bindings: `projected [tokens][query | key | value][heads][head]`
-/// (Q15), `tiles [tiles][3]` (a `Tile` each, in the order of their tokens and covering them), `mixed [tokens][heads][head]` (Q15).
+/// (Q15), `tiles [tiles][5]` (a `Tile` each, in the order of their tokens and covering them, without prefixes), `mixed [tokens][heads][head]` (Q15).
 pub static KERNEL: Kernel = Kernel {
     name: "nn/exact/attention",
     wgsl: Wgsl::core(concat!(

@@ -219,6 +219,8 @@ impl Encoder {
             let params = nn::attention::Params {
                 tiles: tiles.len() as u32,
                 heads: config.heads as u32,
+                shared_heads: config.heads as u32,
+                causal: 0,
                 scale: 1.0 / ((width / config.heads) as f32).sqrt(),
             };
             device.dispatch(

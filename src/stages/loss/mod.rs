@@ -6,6 +6,7 @@ mod arrays;
 pub(crate) mod cosine;
 mod exact;
 mod logits;
+pub mod relative;
 
 pub use answer::Matcher;
 pub use arrays::Fault;
