@@ -4,10 +4,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::Match;
 use crate::models;
 pub use crate::nn::Precision;
 use crate::pipeline::judge::{Judgement, Reading};
-use crate::stages::loss::{Match, Matcher};
+use crate::stages::loss::Matcher;
 use crate::stages::novelty;
 use crate::stages::score::ScoreConfig;
 use crate::{Error, Result};

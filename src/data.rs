@@ -68,6 +68,28 @@ impl<'de> Deserialize<'de> for Hotkey {
     }
 }
 
+/// How a response's answer is compared with the reference's, where an answer is right or wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Match {
+    /// As normalised text.
+    Text,
+    /// As the last number.
+    #[default]
+    Number,
+    /// As what a pattern finds.
+    Regex,
+}
+
+/// What one prompt's answers are compared by, whatever the criteria say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// How they are compared.
+    pub compare: Match,
+    /// What finds them, with [`Match::Regex`] alone.
+    pub pattern: Option<String>,
+}
+
 /// A task that miners answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt {
@@ -79,6 +101,8 @@ pub struct Prompt {
     pub reference: Option<String>,
     /// The reference's tokens in the vocabulary of the miners' model, where its row has them. Never empty.
     pub tokens: Option<Vec<u32>>,
+    /// What its answers are compared by, where the reference's row says it.
+    pub rule: Option<Rule>,
 }
 
 /// Someone who answered.
@@ -156,6 +180,8 @@ pub struct ReferenceRow {
     pub reference: String,
     /// Its tokens in the vocabulary of the miners' model; not empty.
     pub tokens: Option<Vec<u32>>,
+    /// What answers to it are compared by.
+    pub rule: Option<Rule>,
 }
 
 /// Where lines come from.

@@ -527,6 +527,18 @@ fn exact_answers_are_right_or_wrong() {
     let right: Vec<usize> = (0..8).filter(|at| place.rows("by_pattern/scores.jsonl")[*at]["loss"] == 0.0).collect();
     assert_eq!(right, [0], "the one that the pattern finds");
 
+    let mut by_prompt = references();
+    by_prompt[0]["match"] = json!("text");
+    by_prompt[1]["pattern"] = json!("(in|or)");
+    place.write("references.jsonl", lines(&by_prompt));
+    place.good_score(&[&ROUND[..], &["--loss", "exact", "--out", "by_prompt"]].concat());
+    let right: Vec<usize> = (0..8).filter(|at| place.rows("by_prompt/scores.jsonl")[*at]["loss"] == 0.0).collect();
+    assert_eq!(right, [7], "by text, by a pattern, and as the criteria say");
+    by_prompt[1]["pattern"] = json!("(");
+    place.write("references.jsonl", lines(&by_prompt));
+    let run = place.score(&[&ROUND[..], &["--loss", "exact", "--out", "none"]].concat());
+    assert!(run.code == 2 && run.err.contains("prompt \"p2\": loss.pattern: "), "{}", run.err);
+
     let mut without = references();
     without[1]["reference"] = json!("seven");
     place.write("references.jsonl", lines(&without));

@@ -140,6 +140,7 @@ fn part(round: &Round, asked: impl Fn(usize) -> bool) -> Result<Round> {
             prompt: prompt.text.clone(),
             reference: prompt.reference.clone()?,
             tokens: prompt.tokens.clone(),
+            rule: prompt.rule.clone(),
         })
     });
     Ok(Round::from_rows(rows, references, Options::default())?.0)

@@ -154,7 +154,7 @@ impl Builder {
                 None => return Err(missing(Key::Reference)),
             },
         };
-        let row = ReferenceRow { prompt_id, prompt, reference, tokens: raw.tokens()? };
+        let row = ReferenceRow { prompt_id, prompt, reference, tokens: raw.tokens()?, rule: raw.rule()? };
         let names = Names { prompt_id: prompt_id_name, reference: reference_name, ..Names::default() };
         self.admit_reference(place, row, names)
     }
@@ -203,7 +203,7 @@ impl Builder {
 
         let prompt_at = prompt_at.unwrap_or_else(|| {
             self.prompt_index.insert(prompt_id.clone(), new_prompt);
-            self.prompts.push(Prompt { id: prompt_id, text: None, reference: None, tokens: None });
+            self.prompts.push(Prompt { id: prompt_id, text: None, reference: None, tokens: None, rule: None });
             self.origins.push(Origin { text: None, reference: None, first: place, has_block: block.is_some() });
             new_prompt
         });
@@ -238,7 +238,7 @@ impl Builder {
     }
 
     pub(super) fn admit_reference(&mut self, place: Place, row: ReferenceRow, names: Names) -> Result<(), Fault> {
-        let ReferenceRow { prompt_id, prompt, reference, tokens } = row;
+        let ReferenceRow { prompt_id, prompt, reference, tokens, rule } = row;
         not_empty(&prompt_id, names.prompt_id)?;
         if tokens.as_ref().is_some_and(Vec::is_empty) {
             return Err(Fault::new(Key::Tokens.name(), "is empty", "give the reference's tokens, or leave them out"));
@@ -248,14 +248,16 @@ impl Builder {
             return Ok(());
         };
         self.check_prompt(at, prompt.as_deref(), Some(&reference), names)?;
-        let known = self.prompts.get(at as usize).and_then(|prompt| prompt.tokens.as_ref());
-        if tokens.is_some() && known.is_some_and(|known| Some(known) != tokens.as_ref()) {
-            let problem = format!("differ from those of an earlier row for prompt {}", short(&prompt_id));
-            return Err(Fault::new(Key::Tokens.name(), problem, "keep one of the two rows"));
+        let Some(known) = self.prompts.get(at as usize) else { return Ok(()) };
+        let fields = [(Key::Tokens, differ(&tokens, &known.tokens)), (Key::Match, differ(&rule, &known.rule))];
+        if let Some((key, _)) = fields.into_iter().find(|(_, differ)| *differ) {
+            let problem = format!("differs from that of an earlier row for prompt {}", short(&prompt_id));
+            return Err(Fault::new(key.name(), problem, "keep one of the two rows"));
         }
         self.fill_prompt(at, place, prompt, Some(reference));
-        if let (Some(prompt), Some(tokens)) = (self.prompts.get_mut(at as usize), tokens) {
-            prompt.tokens = Some(tokens);
+        if let Some(prompt) = self.prompts.get_mut(at as usize) {
+            prompt.tokens = tokens.or_else(|| prompt.tokens.take());
+            prompt.rule = rule.or_else(|| prompt.rule.take());
         }
         Ok(())
     }
@@ -378,6 +380,11 @@ fn index(length: usize) -> Result<u32, Fault> {
         Ok(index) if index < u32::MAX => Ok(index),
         _ => Err(Fault::new("row", "is one more than 4,294,967,294", "split the round")),
     }
+}
+
+/// Whether both are there and not the same.
+fn differ<T: PartialEq>(new: &Option<T>, old: &Option<T>) -> bool {
+    new.is_some() && old.is_some() && new != old
 }
 
 fn not_empty(id: &str, field: &'static str) -> Result<(), Fault> {

@@ -7,6 +7,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::{Match, Rule};
 use crate::{Error, Result};
 
 /// What is wrong with a row, before the place is known.
@@ -56,10 +57,12 @@ pub(super) enum Key {
     Logits,
     Logprobs,
     Tokens,
+    Match,
+    Pattern,
 }
 
 impl Key {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 19] = [
         Self::PromptId,
         Self::TaskId,
         Self::Prompt,
@@ -77,6 +80,8 @@ impl Key {
         Self::Logits,
         Self::Logprobs,
         Self::Tokens,
+        Self::Match,
+        Self::Pattern,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -98,6 +103,8 @@ impl Key {
             Self::Logits => "logits",
             Self::Logprobs => "logprobs",
             Self::Tokens => "tokens",
+            Self::Match => "match",
+            Self::Pattern => "pattern",
         }
     }
 
@@ -243,6 +250,26 @@ impl Raw {
             Some(Value::Float(number)) => Ok(number),
             Some(other) => Err(ill_typed(key, &other, "a number")),
         }
+    }
+
+    pub(super) fn rule(&mut self) -> Result<Option<Rule>, Fault> {
+        let pattern = self.optional_text(Key::Pattern)?;
+        let compare = match (self.optional_text(Key::Match)?.as_deref(), &pattern) {
+            (None, None) => return Ok(None),
+            (Some("regex"), None) => return Err(missing(Key::Pattern)),
+            (Some("regex") | None, Some(_)) => Match::Regex,
+            (Some("text"), None) => Match::Text,
+            (Some("number"), None) => Match::Number,
+            (Some("text" | "number"), Some(_)) => {
+                let remedy = "set match to \"regex\", or leave the pattern out";
+                return Err(Fault::new(Key::Pattern.name(), "stands beside a match that takes none", remedy));
+            }
+            (Some(other), _) => {
+                let problem = format!("is {}, which is not known", short(other));
+                return Err(Fault::new(Key::Match.name(), problem, "write text, number or regex"));
+            }
+        };
+        Ok(Some(Rule { compare, pattern }))
     }
 
     pub(super) fn tokens(&mut self) -> Result<Option<Vec<u32>>, Fault> {

@@ -62,15 +62,28 @@ fn rows_become_a_round() {
         ),
         concat!(
             "{\"prompt_id\":\"p\",\"reference\":\"right\",\"prompt\":\"ask\"}\n",
-            "{\"prompt_id\":-7,\"response\":\"as response\",\"tokens\":[5,0]}\n",
+            "{\"prompt_id\":-7,\"response\":\"as response\",\"tokens\":[5,0],\"pattern\":\"x\"}\n",
             "{\"prompt_id\":\"nobody\",\"reference\":\"unused\"}"
         ),
     );
+    let rule = Some(Rule { compare: Match::Regex, pattern: Some("x".into()) });
     assert_eq!(
         round.prompts(),
         [
-            Prompt { id: "p".into(), text: Some("ask".into()), reference: Some("right".into()), tokens: None },
-            Prompt { id: "-7".into(), text: None, reference: Some("as response".into()), tokens: Some(vec![5, 0]) },
+            Prompt {
+                id: "p".into(),
+                text: Some("ask".into()),
+                reference: Some("right".into()),
+                tokens: None,
+                rule: None
+            },
+            Prompt {
+                id: "-7".into(),
+                text: None,
+                reference: Some("as response".into()),
+                tokens: Some(vec![5, 0]),
+                rule
+            },
         ],
         "prompts"
     );
@@ -223,9 +236,14 @@ fn references_are_checked() {
         (r#"{"prompt_id":"p","reference":"right","tokens":[1,-1]}"#, "tokens[1]", "no token's id"),
         (r#"{"prompt_id":"p","reference":"right","tokens":[16777216]}"#, "tokens[0]", "no token's id"),
         (r#"{"prompt_id":"p","reference":"right","tokens":[0.5]}"#, "tokens[0]", "no token's id"),
-        (r#"{"prompt_id":"p","reference":"right","tokens":[7,7]}"#, "tokens", "differ from those of an earlier row"),
+        (r#"{"prompt_id":"p","reference":"right","tokens":[7,7]}"#, "tokens", "differs from that of an earlier row"),
+        (r#"{"prompt_id":"p","reference":"right","match":"digits"}"#, "match", "is \"digits\""),
+        (r#"{"prompt_id":"p","reference":"right","match":"regex"}"#, "pattern", "missing"),
+        (r#"{"prompt_id":"p","reference":"right","match":"text","pattern":"x"}"#, "pattern", "takes none"),
+        (r#"{"prompt_id":"p","reference":"right","match":"text"}"#, "match", "differs from that"),
     ] {
-        let references = format!("{{\"prompt_id\":\"p\",\"reference\":\"right\",\"tokens\":[7]}}\n{bad}");
+        let references =
+            format!("{{\"prompt_id\":\"p\",\"reference\":\"right\",\"tokens\":[7],\"match\":\"number\"}}\n{bad}");
         refuses(rows, &references, ("ref.jsonl", 2, field), part, 1);
     }
     let references = "{\"prompt_id\":\"p\",\"reference\":\"x\"}\n{\"prompt_id\":\"p\",\"reference\":\"y\"}";

@@ -28,9 +28,15 @@ pub(super) struct Measured {
 /// What judges a round's responses: a kind of loss with what it takes of the references, one for each prompt.
 pub(super) enum Measure<'a> {
     Embedding { references: Vec<&'a str> },
-    Exact { matcher: Matcher, answers: Vec<String> },
+    Exact { keys: Vec<Key> },
     Sent { arrays: Arrays, tokens: Vec<&'a [u32]>, vocabulary: usize },
     Language { reading: Reading, prompts: Vec<&'a str>, references: Vec<&'a str>, clip: f64, gate: f64 },
+}
+
+/// What a prompt's answers are compared with.
+pub(super) struct Key {
+    matcher: Matcher,
+    answer: String,
 }
 
 /// Which arrays come with responses.
@@ -67,8 +73,10 @@ impl<'a> Measure<'a> {
             | LossKind::Embedding => Ok(Self::Embedding { references }),
             LossKind::Exact => {
                 let matcher = config.matcher()?;
-                let answers = answers(round, &references, &matcher)?;
-                Ok(Self::Exact { matcher, answers })
+                let prompts = round.prompts().iter().zip(references);
+                let keys =
+                    prompts.map(|(prompt, reference)| Key::new(prompt, reference, &matcher)).collect::<Result<_>>()?;
+                Ok(Self::Exact { keys })
             }
             LossKind::Logits => Self::sent(round, config, Arrays::Logits),
             LossKind::Logprobs => Self::sent(round, config, Arrays::Logprobs),
@@ -118,7 +126,7 @@ impl<'a> Measure<'a> {
                 })
             }
             Self::Embedding { references } => embedding(round, references, texts, rows),
-            Self::Exact { matcher, answers } => Ok(exact(round, answers, matcher)),
+            Self::Exact { keys } => Ok(exact(round, keys)),
             Self::Sent { arrays, tokens, vocabulary } => sent(round, *arrays, tokens, *vocabulary),
         }
     }
@@ -234,9 +242,12 @@ fn embedding(round: &Round, references: &[&str], texts: &Texts<'_>, rows: &[u32]
     Ok(losses.into_iter().map(Measured::new).collect())
 }
 
-fn exact(round: &Round, answers: &[String], matcher: &Matcher) -> Vec<Measured> {
-    let rows = round.responses().par_iter();
-    rows.map(|row| Measured::new(matcher.loss(&answers[row.prompt as usize], &row.text))).collect()
+fn exact(round: &Round, keys: &[Key]) -> Vec<Measured> {
+    let loss = |row: &Response| {
+        let Key { matcher, answer } = &keys[row.prompt as usize];
+        Measured::new(matcher.loss(answer, &row.text))
+    };
+    round.responses().par_iter().map(loss).collect()
 }
 
 /// The mean loss of the reference's tokens, in nats; as accuracy their probability, in the geometric mean. A response whose arrays are
@@ -299,18 +310,26 @@ fn references(round: &Round) -> Result<Vec<&str>> {
         .collect()
 }
 
-/// The answer that each prompt's reference gives.
-fn answers(round: &Round, references: &[&str], matcher: &Matcher) -> Result<Vec<String>> {
-    let prompts = round.prompts().iter().zip(references);
-    prompts
-        .map(|(prompt, reference)| {
-            matcher.answer(reference).ok_or_else(|| Error::Usage {
-                argument: format!("prompt {:?}", prompt.id),
-                problem: "its reference gives no answer to compare with".into(),
-                remedy: "set `match` (and `pattern`) in [loss] of the criteria so that every reference gives one, or take another \
-                         `kind`"
-                    .into(),
-            })
-        })
-        .collect()
+impl Key {
+    /// The answer that a prompt's reference gives by the prompt's own rule, else by `matcher`.
+    fn new(prompt: &Prompt, reference: &str, matcher: &Matcher) -> Result<Self> {
+        let refuse = |problem: String| {
+            Error::Usage {
+            argument: format!("prompt {:?}", prompt.id),
+            problem,
+            remedy: "set `match` (and `pattern`), in the reference's row or in [loss] of the criteria, so that the reference gives an \
+                     answer, or take another `kind`"
+                .into(),
+        }
+        };
+        let matcher = match &prompt.rule {
+            Some(rule) => {
+                Matcher::new(rule.compare, rule.pattern.as_deref()).map_err(|error| refuse(error.to_string()))?
+            }
+            None => matcher.clone(),
+        };
+        let answer = matcher.answer(reference);
+        let answer = answer.ok_or_else(|| refuse("its reference gives no answer to compare with".into()))?;
+        Ok(Self { matcher, answer })
+    }
 }

@@ -103,8 +103,9 @@ pub struct Outcome {
 /// loss needs ([`LossConfig::reading`](crate::config::LossConfig::reading)).
 ///
 /// # Errors
-/// As [`check_references`]; [`Error::Usage`] if an embedding has another width than the model's; [`Error::Row`] if an embedding that
-/// came with a row is not one of the embedder's precision; [`Error::Device`] if the device fails.
+/// As [`check_references`]; [`Error::Usage`](crate::Error::Usage) if an embedding has another width than the model's;
+/// [`Error::Row`](crate::Error::Row) if an embedding that came with a row is not one of the embedder's precision;
+/// [`Error::Device`](crate::Error::Device) if the device fails; [`Error::Io`](crate::Error::Io) if a file of logits cannot be read.
 pub fn score(
     embedder: &Embedder,
     judge: Option<&Judge>,

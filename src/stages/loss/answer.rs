@@ -24,10 +24,10 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex, RegexBuilder};
-use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
 use super::known;
+use crate::data::Match;
 use crate::{Error, Result};
 
 /// A pattern may compile to this many bytes.
@@ -54,19 +54,6 @@ const CURRENCY: [char; 8] = ['$', '€', '£', '¥', '₹', '₩', '¢', '฿'];
 
 /// What joins groups of three digits: a comma, and the no-break spaces.
 const SEPARATORS: [char; 4] = [',', '\u{a0}', '\u{202f}', '\u{2009}'];
-
-/// How a response's answer is compared with the reference's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Match {
-    /// As normalised text.
-    Text,
-    /// As the last number.
-    #[default]
-    Number,
-    /// As what a pattern finds.
-    Regex,
-}
 
 /// Finds the answer of a text.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ mod exact;
 mod logits;
 pub mod relative;
 
-pub use answer::{Match, Matcher};
+pub use answer::Matcher;
 pub use arrays::Fault;
 pub use logits::{Judged, LARGEST_LOSS, logits, logprobs};
 use regex::Regex;
