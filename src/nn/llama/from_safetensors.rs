@@ -195,7 +195,7 @@ impl Parts {
             files.push(weights);
             whole
         };
-        places.retain(|tensor, _| !tensor.ends_with(DERIVED) && !(tied && tensor == HEAD));
+        places.retain(|tensor, _| !(tensor.ends_with(DERIVED) || tied && tensor == HEAD));
         Ok(Self { files, places, listed_in: listed_in.display().to_string() })
     }
 
