@@ -69,7 +69,7 @@ fn answers(turn: usize) -> Result<Vec<Row>> {
 /// What the answers are measured by.
 fn references(turn: usize) -> Result<Vec<ReferenceRow>> {
     let lines = include_str!("../datasets/gsm8k/references.jsonl").lines().skip(4 * turn).take(4);
-    let row = |[prompt_id, reference]: [String; 2]| ReferenceRow { prompt_id, reference, prompt: None };
+    let row = |[prompt_id, reference]: [String; 2]| ReferenceRow { prompt_id, reference, ..ReferenceRow::default() };
     lines.map(|line| parsed(line, ["prompt_id", "reference"]).map(|(texts, _)| row(texts))).collect()
 }
 

@@ -6,12 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::models;
 pub use crate::nn::Precision;
+use crate::pipeline::judge::{Judgement, Reading};
+use crate::stages::loss::{Match, Matcher};
 use crate::stages::novelty;
 use crate::stages::score::ScoreConfig;
 use crate::{Error, Result};
 
 /// The version of the file's schema that this build reads.
 const SCHEMA: u32 = 1;
+
+/// The most tokens of a response, and of a reference, that a language model judges if nothing is said.
+const TOKENS: usize = 96;
 
 /// The criteria. Every key has a default; an unknown key is an error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,20 +60,180 @@ pub struct NoveltyConfig {
 }
 
 /// `[loss]` of the criteria.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LossConfig {
     /// What accuracy is measured by.
     pub kind: LossKind,
+    /// With [`LossKind::Exact`]: how answers are compared. As numbers if left out.
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    pub compare: Option<Match>,
+    /// With [`Match::Regex`]: what finds the answer in a response and in its reference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    /// With [`LossKind::Logits`] and [`LossKind::Logprobs`]: how many tokens the miners' model knows, which is how many logits a row has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<usize>,
+    /// With kinds that a language model judges: a known one's name, a GGUF file, or a folder. [`models::DEFAULT_LANGUAGE_MODEL`] if
+    /// left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The SHA-256, in hexadecimal, of that model's file of weights. If left out, that of a known model; any other model is taken as
+    /// it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// The most tokens of a response that a language model judges: 96 if left out. [`LossKind::Lm`] takes all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_tokens: Option<usize>,
+    /// The most tokens of a reference that a language model judges: 96 if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference_tokens: Option<usize>,
+    /// With kinds that compare losses: the distance from the median of a prompt's responses, in nats per token, from which on accuracy
+    /// is 0 or 1. 0.3 if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
+    /// With kinds that compare losses: how many robust standard deviations a response's own loss may lie above the median of the
+    /// prompt's responses before it is worth nothing. 6 if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate: Option<f64>,
 }
 
 /// What accuracy is measured by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossKind {
-    /// 1 - cosine of the embeddings of response and reference.
+    /// How much the response helps a language model to foretell the reference's tokens, against the prompt's other responses.
     #[default]
+    ReferenceGain,
+    /// How much the reference helps it to foretell the response's tokens, against the prompt's other responses.
+    Explained,
+    /// How much the prompt helps it to foretell the response's tokens, against the prompt's other responses.
+    Information,
+    /// How well it foretells the response's tokens: fluency, not worth.
+    Lm,
+    /// 1 - cosine of the embeddings of response and reference.
     Embedding,
+    /// 0 if the response gives the reference's answer, else 1.
+    Exact,
+    /// The cross-entropy of the logits that came with the response, against the reference's tokens.
+    Logits,
+    /// The same of the likeliest tokens' log-probabilities.
+    Logprobs,
+}
+
+impl LossKind {
+    /// All of them, by the names that they have in criteria.
+    pub const ALL: [(&'static str, Self); 8] = [
+        ("reference_gain", Self::ReferenceGain),
+        ("explained", Self::Explained),
+        ("information", Self::Information),
+        ("lm", Self::Lm),
+        ("embedding", Self::Embedding),
+        ("exact", Self::Exact),
+        ("logits", Self::Logits),
+        ("logprobs", Self::Logprobs),
+    ];
+
+    /// What a language model compares for it; `None` for kinds that need none.
+    pub fn judgement(self) -> Option<Judgement> {
+        match self {
+            Self::ReferenceGain => Some(Judgement::ReferenceGain),
+            Self::Explained => Some(Judgement::Explained),
+            Self::Information => Some(Judgement::Information),
+            Self::Lm => Some(Judgement::Response),
+            Self::Embedding | Self::Exact | Self::Logits | Self::Logprobs => None,
+        }
+    }
+}
+
+impl std::str::FromStr for LossKind {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let known = Self::ALL.into_iter().find(|(known, _)| *known == name);
+        known.map(|(_, kind)| kind).ok_or("no kind of loss has this name")
+    }
+}
+
+impl LossConfig {
+    /// What finds answers, with [`LossKind::Exact`].
+    ///
+    /// # Errors
+    /// As [`Matcher::new`].
+    pub fn matcher(&self) -> Result<Matcher> {
+        Matcher::new(self.compare.unwrap_or_default(), self.pattern.as_deref())
+    }
+
+    /// The vocabulary, with a kind that needs it.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it is missing or no vocabulary's size.
+    pub fn vocabulary(&self) -> Result<usize> {
+        let refuse = |problem: String| Error::Usage {
+            argument: "loss.vocabulary".into(),
+            problem,
+            remedy: "give how many logits the miners' model has for a token".into(),
+        };
+        match self.vocabulary {
+            Some(vocabulary) if (1..=1 << 24).contains(&vocabulary) => Ok(vocabulary),
+            Some(vocabulary) => Err(refuse(format!("{vocabulary} is not between 1 and 2^24"))),
+            None => Err(refuse("it is missing, and this kind of loss needs it".into())),
+        }
+    }
+
+    /// The language model, with a kind that needs one.
+    pub fn model(&self) -> &str {
+        self.model.as_deref().unwrap_or(models::DEFAULT_LANGUAGE_MODEL)
+    }
+
+    /// What the language model must be made of: what is said, else what is known of it.
+    pub fn pin(&self) -> Option<&str> {
+        self.sha256.as_deref().or_else(|| models::pinned_language(self.model()))
+    }
+
+    /// How the language model reads, with a kind that needs one.
+    pub fn reading(&self) -> Option<Reading> {
+        Some(Reading {
+            judgement: self.kind.judgement()?,
+            response_tokens: self.response_tokens.unwrap_or(TOKENS),
+            reference_tokens: self.reference_tokens.unwrap_or(TOKENS),
+            share: true,
+        })
+    }
+
+    /// See [`LossConfig::clip`].
+    pub fn clip(&self) -> f64 {
+        self.clip.unwrap_or(0.3)
+    }
+
+    /// See [`LossConfig::gate`].
+    pub fn gate(&self) -> f64 {
+        self.gate.unwrap_or(6.0)
+    }
+
+    fn check(&self) -> Result<()> {
+        let refuse = |key: &str, problem: String, remedy: &str| {
+            Err(Error::Usage { argument: format!("loss.{key}"), problem, remedy: remedy.into() })
+        };
+        for (key, value) in [("clip", self.clip()), ("gate", self.gate())] {
+            if !(value > 0.0 && value <= 1e6) {
+                return refuse(
+                    key,
+                    format!("{value} is not above 0 and at most 1000000"),
+                    "leave it out for the default",
+                );
+            }
+        }
+        for (key, value) in [("response_tokens", self.response_tokens), ("reference_tokens", self.reference_tokens)] {
+            if value.is_some_and(|value| !(1..=1 << 20).contains(&value)) {
+                return refuse(key, "it is not between 1 and 2^20".into(), "leave it out for the default, 96");
+            }
+        }
+        check_digest("loss.sha256", self.sha256.as_deref())?;
+        self.matcher()?;
+        let needed = matches!(self.kind, LossKind::Logits | LossKind::Logprobs) || self.vocabulary.is_some();
+        if needed { self.vocabulary().map(drop) } else { Ok(()) }
+    }
 }
 
 impl Default for Config {
@@ -94,16 +259,16 @@ impl EncoderConfig {
     pub fn pin(&self) -> Option<&str> {
         self.sha256.as_deref().or_else(|| models::pinned(&self.model, self.precision))
     }
+}
 
-    fn check(&self) -> Result<()> {
-        match &self.sha256 {
-            Some(said) if said.len() != 64 || !said.bytes().all(|byte| byte.is_ascii_hexdigit()) => Err(Error::Usage {
-                argument: "encoder.sha256".into(),
-                problem: format!("{said:?} is not a SHA-256: 64 hexadecimal digits"),
-                remedy: "leave it out: `score` writes the one that it finds into its criteria.toml".into(),
-            }),
-            _ => Ok(()),
-        }
+fn check_digest(key: &str, said: Option<&str>) -> Result<()> {
+    match said {
+        Some(said) if said.len() != 64 || !said.bytes().all(|byte| byte.is_ascii_hexdigit()) => Err(Error::Usage {
+            argument: key.into(),
+            problem: format!("{said:?} is not a SHA-256: 64 hexadecimal digits"),
+            remedy: "leave it out: `score` writes the one that it finds into its criteria.toml".into(),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -154,14 +319,27 @@ impl Config {
     /// # Errors
     /// [`Error::Usage`] naming the key.
     pub fn check(&self) -> Result<()> {
-        self.encoder.check()?;
+        check_digest("encoder.sha256", self.encoder.sha256.as_deref())?;
         novelty::check(self.novelty.nearest)?;
+        self.loss.check()?;
         self.score.check()
     }
 
-    /// The criteria with what is known of the model filled in.
+    /// The criteria with what is known of the model filled in, and with what the kind of loss takes if nothing is said.
     pub fn effective(&self) -> Self {
         let mut effective = self.clone();
+        if self.loss.kind == LossKind::Exact {
+            effective.loss.compare.get_or_insert_default();
+        }
+        if let Some(reading) = self.loss.reading() {
+            let loss = &mut effective.loss;
+            loss.model = Some(self.loss.model().to_owned());
+            loss.sha256 = self.loss.pin().map(str::to_ascii_lowercase);
+            loss.response_tokens = Some(reading.response_tokens);
+            loss.reference_tokens = Some(reading.reference_tokens);
+            loss.clip = Some(self.loss.clip());
+            loss.gate = Some(self.loss.gate());
+        }
         effective.encoder.sha256 = self.encoder.pin().map(str::to_ascii_lowercase);
         effective
     }
@@ -203,6 +381,16 @@ mod tests {
     }
 
     #[test]
+    fn kinds_of_loss_have_the_names_that_criteria_have() {
+        for (name, kind) in LossKind::ALL {
+            let config = Config::parse(&format!("[loss]\nkind = \"{name}\"\nvocabulary = 9"), "x").expect(name);
+            assert_eq!(config.loss.kind, kind, "{name}");
+        }
+        let exact = Config::parse("[loss]\nkind = \"exact\"", "x").expect("legal");
+        assert!(exact.to_toml().contains("match = \"number\""), "what is hashed says how answers are compared");
+    }
+
+    #[test]
     fn mistakes_are_named_with_their_line_or_key() {
         for (text, place) in [
             ("schema_version = 2", "schema_version"),
@@ -211,6 +399,11 @@ mod tests {
             ("[score]\nnovelty_saturation = 2.0", "score.novelty_saturation"),
             ("[encoder]\nprecision = \"f8\"", "f8"),
             ("[encoder]\nsha256 = \"8834\"", "encoder.sha256"),
+            ("[loss]\nkind = \"exact\"\nmatch = \"regex\"", "loss.pattern"),
+            ("[loss]\npattern = \"x\"", "loss.pattern"),
+            ("[loss]\nkind = \"logits\"", "loss.vocabulary"),
+            ("[loss]\nvocabulary = 0", "loss.vocabulary"),
+            ("[loss]\nmatch = \"regex\"\npattern = \"(\"", "loss.pattern"),
             ("[score\n", "line 1"),
         ] {
             let error = Config::parse(text, "criteria.toml").expect_err(text).to_string();

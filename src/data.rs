@@ -13,7 +13,6 @@ mod tests;
 
 use std::fmt;
 use std::io::Read;
-use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -78,6 +77,8 @@ pub struct Prompt {
     pub text: Option<String>,
     /// The answer to measure by, where there is one.
     pub reference: Option<String>,
+    /// The reference's tokens in the vocabulary of the miners' model, where its row has them. Never empty.
+    pub tokens: Option<Vec<u32>>,
 }
 
 /// Someone who answered.
@@ -102,6 +103,10 @@ pub struct Response {
     pub block: Option<u64>,
     /// An embedding that came with the row, as it came: finite, not all zero, [`Round::embedding_length`] numbers.
     pub embedding: Option<Vec<f32>>,
+    /// The file of the logits that came with it: what the row says, from the folder of the row's file.
+    pub logits: Option<PathBuf>,
+    /// The file of the likeliest tokens' log-probabilities, likewise.
+    pub logprobs: Option<PathBuf>,
     /// Index into [`Round::files`].
     pub file: u32,
     /// The line in that file, from 1; for rows in memory the row's number, from 1.
@@ -134,6 +139,10 @@ pub struct Row {
     pub block: Option<u64>,
     /// The response's embedding; finite and not all zero.
     pub embedding: Option<Vec<f32>>,
+    /// The file of its logits: a relative path without `..`, here from the folder that the program runs in.
+    pub logits: Option<String>,
+    /// The file of its log-probabilities, likewise.
+    pub logprobs: Option<String>,
 }
 
 /// One reference, as [`Round::from_rows`] takes it from memory.
@@ -145,6 +154,8 @@ pub struct ReferenceRow {
     pub prompt: Option<String>,
     /// The answer to measure by.
     pub reference: String,
+    /// Its tokens in the vocabulary of the miners' model; not empty.
+    pub tokens: Option<Vec<u32>>,
 }
 
 /// Where lines come from.
@@ -345,41 +356,13 @@ pub struct Answer {
     pub line: usize,
 }
 
-/// What a line of a [`Stream`] is read as.
-pub trait FromLine: Sized + sealed::Parse {}
-
-impl FromLine for Text {}
-impl FromLine for Answer {}
-
-mod sealed {
-    use super::{Answer, Fault, Key, Raw, Text};
-
-    /// Out of reach: what a line may be is this module's to say.
-    pub trait Parse: Sized {
-        fn parse(raw: &mut Raw, line: usize) -> Result<Self, Fault>;
-    }
-
-    impl Parse for Text {
-        fn parse(raw: &mut Raw, line: usize) -> Result<Self, Fault> {
-            Ok(Self { text: raw.required_text(Key::Text)?, line })
-        }
-    }
-
-    impl Parse for Answer {
-        fn parse(raw: &mut Raw, line: usize) -> Result<Self, Fault> {
-            let [prompt, response] = [raw.required_text(Key::Prompt)?, raw.required_text(Key::Response)?];
-            Ok(Self { prompt, response, reference: raw.optional_text(Key::Reference)?, line })
-        }
-    }
-}
-
 /// Reads a JSON object a line, one at a time. After an error it ends.
 pub struct Stream<T> {
     lines: Lines,
     options: Options,
     skipped: Vec<Error>,
     ended: bool,
-    row: PhantomData<T>,
+    parse: fn(&mut Raw, usize) -> Result<T, Fault>,
 }
 
 /// Reads `{"text": ...}` a line.
@@ -388,13 +371,32 @@ pub type Texts = Stream<Text>;
 /// Reads `{"prompt": ..., "response": ..., "reference": ...}` a line; the reference may be missing.
 pub type Answers = Stream<Answer>;
 
-impl<T: FromLine> Stream<T> {
+impl Texts {
     /// Opens a source; plain or gzip as for [`Round::read`].
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be opened or its first bytes cannot be read.
     pub fn open(source: Source, options: Options) -> Result<Self> {
-        Ok(Self { lines: Lines::open(source)?, options, skipped: Vec::new(), ended: false, row: PhantomData })
+        Self::with(source, options, |raw, line| Ok(Text { text: raw.required_text(Key::Text)?, line }))
+    }
+}
+
+impl Answers {
+    /// As [`Texts::open`].
+    ///
+    /// # Errors
+    /// As [`Texts::open`].
+    pub fn open(source: Source, options: Options) -> Result<Self> {
+        Self::with(source, options, |raw, line| {
+            let [prompt, response] = [raw.required_text(Key::Prompt)?, raw.required_text(Key::Response)?];
+            Ok(Answer { prompt, response, reference: raw.optional_text(Key::Reference)?, line })
+        })
+    }
+}
+
+impl<T> Stream<T> {
+    fn with(source: Source, options: Options, parse: fn(&mut Raw, usize) -> Result<T, Fault>) -> Result<Self> {
+        Ok(Self { lines: Lines::open(source)?, options, skipped: Vec::new(), ended: false, parse })
     }
 
     /// The rows left out so far, with [`Options::skip_bad`].
@@ -424,7 +426,7 @@ impl<T: FromLine> Stream<T> {
             let outcome = match self.lines.next()? {
                 Step::End => return Ok(None),
                 Step::Fault(_, fault) => Err(fault),
-                Step::Line(line, bytes) => Raw::parse(bytes).and_then(|mut raw| T::parse(&mut raw, line)),
+                Step::Line(line, bytes) => Raw::parse(bytes).and_then(|mut raw| (self.parse)(&mut raw, line)),
             };
             match outcome {
                 Ok(row) => return Ok(Some(row)),
@@ -434,7 +436,7 @@ impl<T: FromLine> Stream<T> {
     }
 }
 
-impl<T: FromLine> Iterator for Stream<T> {
+impl<T> Iterator for Stream<T> {
     type Item = Result<T>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -487,6 +487,110 @@ fn every_command_explains_itself() {
 }
 
 #[test]
+fn exact_answers_are_right_or_wrong() {
+    let place = place();
+    let mut answers = rows();
+    for (row, response) in
+        answers.iter_mut().zip(["A: 1.", "$1.00", "eleven, 11", "2", "#### 2\nin 5 steps", "", "1", "3"])
+    {
+        row["response"] = json!(response);
+    }
+    place.write("round.jsonl", lines(&answers));
+    place.good_score(&[&ROUND[..], &["--loss", "exact", "--out", "out"]].concat());
+    let scores = place.rows("out/scores.jsonl");
+    let column = |key: &str| scores.iter().map(|row| row[key].as_f64().unwrap()).collect::<Vec<_>>();
+    assert_eq!(column("loss"), [0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0], "the references are 1, 2 and 3");
+    assert_eq!(column("accuracy"), column("loss").iter().map(|loss| 1.0 - loss).collect::<Vec<_>>(), "right or wrong");
+    let wrong = scores.iter().filter(|row| row["loss"] == 1.0);
+    assert!(wrong.clone().all(|row| row["score_u16"] == 0), "a wrong answer is worth nothing");
+    let criteria = place.read("out/criteria.toml");
+    assert!(criteria.contains("kind = \"exact\"\nmatch = \"number\""), "what was compared is kept: {criteria}");
+
+    let regex = "[loss]\nkind = \"exact\"\nmatch = \"regex\"\npattern = \"(?:or|A:) (\\\\w+)\"";
+    place.write("regex.toml", regex);
+    place.good_score(&[&ROUND[..], &["--config", "regex.toml", "--out", "by_pattern"]].concat());
+    let right: Vec<usize> = (0..8).filter(|at| place.rows("by_pattern/scores.jsonl")[*at]["loss"] == 0.0).collect();
+    assert_eq!(right, [0], "the one that the pattern finds");
+
+    let mut without = references();
+    without[1]["reference"] = json!("seven");
+    place.write("references.jsonl", lines(&without));
+    let run = place.score(&[&ROUND[..], &["--loss", "exact", "--out", "none"]].concat());
+    assert_eq!((run.code, place.path("none").exists()), (2, false), "refused before anything is computed");
+    assert!(
+        run.err.contains("prompt \"p2\": its reference gives no answer") && run.err.contains("`match`"),
+        "{}",
+        run.err
+    );
+}
+
+/// The arrays that ship, as three miners would send them.
+#[test]
+fn logits_that_came_with_responses_are_judged() {
+    let place = Place::new();
+    let golden: Value =
+        serde_json::from_slice(&fs::read(package().join("datasets/logits/losses.json")).unwrap()).unwrap();
+    fs::create_dir_all(place.path("round/sent")).unwrap();
+    for name in ["f32.npy", "bf16.safetensors", "likeliest_f16.safetensors"] {
+        fs::copy(package().join("datasets/logits").join(name), place.path("round/sent").join(name)).unwrap();
+    }
+    let mut broken = fs::read(place.path("round/sent/f32.npy")).unwrap();
+    let end = broken.len();
+    broken[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    place.write("round/sent/nan.npy", broken);
+    let row = |miner: &str, response: &str, key: &str, file: &str| json!({"prompt_id": "p", "miner": miner, "response": response, key: format!("sent/{file}")});
+    let sent = [
+        row("alice", "one thing", "logits", "f32.npy"),
+        row("bob", "", "logits", "bf16.safetensors"),
+        row("carol", "quite another", "logits", "nan.npy"),
+        row("dave", "something else", "logprobs", "likeliest_f16.safetensors"),
+    ];
+    place.write("round/round.jsonl", lines(&sent));
+    let reference = json!({"prompt_id": "p", "reference": "right", "tokens": golden["tokens"]});
+    place.write("references.jsonl", lines(&[reference]));
+    let criteria = |kind: &str| {
+        format!("[loss]\nkind = \"{kind}\"\nvocabulary = {}\n[score]\nnovelty_power = 0.0", golden["vocabulary"])
+    };
+    let mean = |name: &str| {
+        let losses = golden["losses"][name].as_array().unwrap();
+        losses.iter().map(|loss| loss.as_f64().unwrap()).sum::<f64>() / losses.len() as f64
+    };
+    let args = ["round/round.jsonl", "--references", "references.jsonl", "--config", "criteria.toml", "--out", "out"];
+
+    place.write("criteria.toml", criteria("logits"));
+    let run = place.good_score(&args);
+    let scores = place.rows("out/scores.jsonl");
+    for (row, name) in scores.iter().zip(["f32.npy", "bf16.safetensors"]) {
+        let [loss, accuracy] = ["loss", "accuracy"].map(|key| row[key].as_f64().unwrap());
+        assert!((loss - mean(name)).abs() < 1e-12, "{name}: {loss}, PyTorch {}", mean(name));
+        assert!((accuracy - (-loss).exp()).abs() < 1e-12 && row.get("fault").is_none(), "{row}");
+        assert!(row["score_u16"].as_u64().unwrap() > 0, "an empty text is no matter where logits are judged: {row}");
+    }
+    for (row, fault) in scores[2..].iter().zip(["row 5: number 300 is NaN", "no logits came with it"]) {
+        assert_eq!((&row["fault"], &row["loss"]), (&json!(fault), &json!(100.0)), "{row}");
+        assert_eq!((row["accuracy"].as_f64(), row["score_u16"].as_u64()), (Some(0.0), Some(0)), "the worst: {row}");
+    }
+    let warned = "what came with 2 responses cannot be judged, and they are worth nothing: the first is carol's to prompt \"p\": row 5";
+    assert!(run.err.contains(warned), "{}", run.err);
+
+    place.write("criteria.toml", criteria("logprobs"));
+    place.good_score(&args);
+    let scores = place.rows("out/scores.jsonl");
+    let loss = scores[3]["loss"].as_f64().unwrap();
+    assert!((loss - mean("likeliest_f16.safetensors")).abs() < 1e-12, "{loss}");
+    assert_eq!(scores[0]["fault"], "no logprobs came with it", "{}", scores[0]);
+
+    fs::remove_file(place.path("round/sent/bf16.safetensors")).unwrap();
+    place.write("criteria.toml", criteria("logits"));
+    let run = place.score(&args);
+    assert_eq!(run.code, 2, "a file that is not there is the validator's to find");
+    assert!(run.err.contains("round.jsonl:2: logits: ") && run.err.contains("bf16.safetensors"), "{}", run.err);
+    place.write("criteria.toml", "[loss]\nkind = \"logits\"\nvocabulary = 200");
+    let run = place.score(&args);
+    assert!(run.code == 2 && run.err.contains("lies beyond the vocabulary of 200"), "{}", run.err);
+}
+
+#[test]
 fn the_ranking_is_a_table() {
     let place = place();
     let run = place.good_score(&[&ROUND[..], &["--out", "out", "-q"]].concat());

@@ -64,7 +64,7 @@ fn round(rows: Vec<Row>) -> Round {
     let references = ids.into_iter().map(|prompt_id| ReferenceRow {
         reference: format!("what is asked in {prompt_id}"),
         prompt_id,
-        prompt: None,
+        ..ReferenceRow::default()
     });
     Round::from_rows(rows, references, Options::default()).unwrap().0
 }

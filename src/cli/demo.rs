@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::score::{earnings, ranking};
-use super::{Console, DeviceArgs, ModelArgs, Outcome, Status, criteria, write_json, write_text};
+use super::{Console, DeviceArgs, LossArgs, ModelArgs, Outcome, Status, criteria, load_judge, write_json, write_text};
 use crate::data::{Options, ReferenceRow, Round, Row, Source};
 use crate::matrix::Csr;
 use crate::pipeline;
@@ -30,6 +30,11 @@ pub(super) struct DemoArgs {
     /// The criteria (TOML); the defaults if left out
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// How many of the 240 questions are asked [default: all, or 40 where a language model judges]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=240))]
+    questions: Option<u16>,
+    #[command(flatten)]
+    loss: LossArgs,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -40,13 +45,19 @@ pub(super) fn run(args: &DemoArgs, console: &Console, out: &mut dyn Write) -> Ou
     let began = Instant::now();
     let mut config = criteria(args.config.as_deref())?;
     args.model.apply(&mut config);
+    args.loss.apply(&mut config);
     for (name, _) in VALIDATORS {
         pipeline::check_folder(&args.out.join(name))?;
     }
-    let round = round()?;
+    // A language model takes minutes for what is there: two dozen questions for each validator are enough to tell miners apart.
+    let few = if config.loss.reading().is_some() { 40 } else { usize::MAX };
+    let questions = args.questions.map_or(few, usize::from);
+    let round = part(&round()?, |prompt| prompt < questions)?;
+    pipeline::check_references(&round, &config.loss)?;
     let device = args.device.open(console)?;
     let embedder = args.model.load(&mut config, &args.device, device, console)?;
     let device = embedder.device();
+    let judge = load_judge(&mut config, device, args.model.offline, console)?;
 
     let text = !console.json;
     if text {
@@ -64,7 +75,7 @@ pub(super) fn run(args: &DemoArgs, console: &Console, out: &mut dyn Write) -> Ou
     let mut outcomes = Vec::new();
     for (validator, (name, _)) in VALIDATORS.iter().enumerate() {
         let seen = sample(&round, validator)?;
-        let outcome = pipeline::score(&embedder, &seen, &[], None, &config, &mut console.listener())?;
+        let outcome = pipeline::score(&embedder, judge.as_ref(), &seen, &[], None, &config, &mut console.listener())?;
         pipeline::write(&args.out.join(name), &seen, &outcome, &config, None::<&()>)?;
         if text {
             write_text(out, &format!("\n{name} ({} questions)\n{}", seen.prompts().len(), ranking(&outcome)))?;
@@ -107,8 +118,12 @@ pub(super) fn round() -> Result<Round> {
 
 /// The half of the prompts that a validator sees: which ones is spread evenly and differs between validators.
 fn sample(round: &Round, validator: usize) -> Result<Round> {
-    let sees = |prompt: usize| (prompt.wrapping_mul(0x9e37_79b1).wrapping_add(validator * 0x5555_5555) >> 16) & 1 == 1;
-    let rows = round.responses().iter().filter(|row| sees(row.prompt as usize)).filter_map(|row| {
+    part(round, |prompt| (prompt.wrapping_mul(0x9e37_79b1).wrapping_add(validator * 0x5555_5555) >> 16) & 1 == 1)
+}
+
+/// The responses to some of the prompts.
+fn part(round: &Round, asked: impl Fn(usize) -> bool) -> Result<Round> {
+    let rows = round.responses().iter().filter(|row| asked(row.prompt as usize)).filter_map(|row| {
         let miner = round.miner_of(row)?;
         Some(Row {
             prompt_id: round.prompt_of(row)?.id.clone(),
@@ -124,6 +139,7 @@ fn sample(round: &Round, validator: usize) -> Result<Round> {
             prompt_id: prompt.id.clone(),
             prompt: prompt.text.clone(),
             reference: prompt.reference.clone()?,
+            tokens: prompt.tokens.clone(),
         })
     });
     Ok(Round::from_rows(rows, references, Options::default())?.0)

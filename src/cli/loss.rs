@@ -7,10 +7,10 @@ use std::time::Instant;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::{Console, DeviceArgs, Outcome, Status, write_json};
+use super::{Console, DeviceArgs, Outcome, Status, judge, write_json};
 use crate::data::{Answer, Answers, Options, Source};
-use crate::models::{DEFAULT_LANGUAGE_MODEL, Store};
-use crate::pipeline::judge::{Case, Judge, Judged, Judgement, Reading};
+use crate::models::{DEFAULT_LANGUAGE_MODEL, pinned_language};
+use crate::pipeline::judge::{Case, Judged, Judgement, Reading};
 use crate::progress::Event;
 
 /// Options of `tauscore loss`.
@@ -110,9 +110,8 @@ pub(super) fn run(args: &LossArgs, console: &Console, out: &mut dyn Write) -> Ou
         }
         answers.push(answer);
     }
-    let path =
-        console.fetching(|progress| Store::from_env()?.resolve_language(&args.model, args.offline, progress))?;
-    let judge = Judge::load(&args.device.open(console)?, &path)?;
+    let device = args.device.open(console)?;
+    let judge = judge(&args.model, pinned_language(&args.model), &device, args.offline, console)?;
     let reading = Reading {
         judgement,
         response_tokens: args.response_tokens as usize,

@@ -11,6 +11,7 @@ mod emission;
 mod epoch;
 mod eval;
 mod forecast;
+mod loss;
 mod models;
 mod score;
 mod table;
@@ -19,12 +20,13 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, Precision};
+use crate::config::{Config, LossKind, Precision};
 use crate::device::{Choice, Device, Instructions};
 use crate::models::{Kind, Store};
-use crate::pipeline::Embedder;
+use crate::pipeline::{Embedder, Judge};
 use crate::progress::Event;
 use crate::{Error, Result};
 use console::Console;
@@ -62,6 +64,8 @@ enum Command {
     Score(score::ScoreArgs),
     /// Embed texts: one JSON line a text
     Embed(embed::EmbedArgs),
+    /// Judge responses by a language model: one JSON line a response
+    Loss(loss::LossArgs),
     /// Score real responses as three validators and run the subnet's epoch
     Demo(demo::DemoArgs),
     /// Compute Yuma epochs of subnet states, or check recorded ones
@@ -109,6 +113,27 @@ struct ModelArgs {
     offline: bool,
 }
 
+/// What accuracy is measured by.
+#[derive(Clone, Debug, Args)]
+struct LossArgs {
+    /// What accuracy is measured by; overrides the criteria
+    #[arg(long, value_name = "KIND", value_parser = loss_kinds())]
+    loss: Option<LossKind>,
+}
+
+/// The kinds of loss by their names, for help and completion.
+fn loss_kinds() -> impl TypedValueParser<Value = LossKind> {
+    PossibleValuesParser::new(LossKind::ALL.map(|(name, _)| name)).try_map(|name| name.parse::<LossKind>())
+}
+
+impl LossArgs {
+    fn apply(&self, config: &mut Config) {
+        if let Some(kind) = self.loss {
+            config.loss.kind = kind;
+        }
+    }
+}
+
 /// What a command came to.
 type Outcome = Result<Status>;
 
@@ -153,6 +178,7 @@ fn run(cli: &Cli, console: &Console, out: &mut dyn Write) -> Outcome {
     match &cli.command {
         Command::Score(args) => score::run(args, console, out),
         Command::Embed(args) => embed::run(args, console, out),
+        Command::Loss(args) => loss::run(args, console, out),
         Command::Demo(args) => demo::run(args, console, out),
         Command::Epoch(args) => {
             epoch::run(args, console.json, out).map(|status| if status == 0 { Status::Good } else { Status::Finding })
@@ -228,6 +254,23 @@ impl ModelArgs {
         encoder.sha256 = Some(embedder.digest().to_owned());
         Ok(embedder)
     }
+}
+
+/// Loads the language model that the criteria's kind of loss needs, if it needs one. From then on they say which weights they mean.
+fn load_judge(config: &mut Config, device: &Device, offline: bool, console: &Console) -> Result<Option<Judge>> {
+    if config.loss.reading().is_none() {
+        return Ok(None);
+    }
+    let judge = judge(config.loss.model(), config.loss.pin(), device, offline, console)?;
+    config.loss.sha256 = Some(judge.digest().to_owned());
+    Ok(Some(judge))
+}
+
+/// Finds, fetches if need be, and loads a language model.
+fn judge(model: &str, pin: Option<&str>, device: &Device, offline: bool, console: &Console) -> Result<Judge> {
+    let path =
+        console.fetching(|progress| Store::from_env()?.resolve(model, Kind::LanguageModel, offline, progress))?;
+    Judge::load(device, &path, pin)
 }
 
 /// The criteria in a file, or the defaults.

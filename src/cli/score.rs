@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::table::table;
-use super::{Console, DeviceArgs, ModelArgs, Outcome, Status, criteria, write_json, write_text};
-use crate::config::{Config, LossKind};
+use super::{Console, DeviceArgs, LossArgs, ModelArgs, Outcome, Status, criteria, load_judge, write_json, write_text};
+use crate::config::Config;
 use crate::data::{Options, Round, Source};
 use crate::pipeline::{self, EpochResult};
 use crate::stages::yuma::State;
@@ -26,9 +26,8 @@ pub(super) struct ScoreArgs {
     /// The criteria (TOML); the defaults if left out
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// What accuracy is measured by; overrides the criteria
-    #[arg(long, value_name = "KIND", value_parser = ["embedding"])]
-    loss: Option<String>,
+    #[command(flatten)]
+    loss: LossArgs,
     /// The subnet's state, to give hotkeys their uids
     #[arg(long, value_name = "STATE")]
     metagraph: Option<PathBuf>,
@@ -53,9 +52,7 @@ pub(super) struct ScoreArgs {
 pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> Outcome {
     let mut config = criteria(args.config.as_deref())?;
     args.model.apply(&mut config);
-    if args.loss.is_some() {
-        config.loss.kind = LossKind::Embedding;
-    }
+    args.loss.apply(&mut config);
     // Whatever can be refused is refused before a model is fetched and hours are spent.
     pipeline::check_folder(&args.out)?;
     let options = Options { skip_bad: args.skip_bad };
@@ -87,12 +84,14 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     if let (Some(state), Some(validator)) = (&state, &args.validator) {
         pipeline::validator(state, validator)?;
     }
-    pipeline::references(&round)?;
+    pipeline::check_references(&round, &config.loss)?;
 
     let device = args.device.open(console)?;
     let embedder = args.model.load(&mut config, &args.device, device, console)?;
     let device = embedder.device();
-    let outcome = pipeline::score(&embedder, &round, &history, subnet, &config, &mut console.listener())?;
+    let judge = load_judge(&mut config, device, args.model.offline, console)?;
+    let outcome =
+        pipeline::score(&embedder, judge.as_ref(), &round, &history, subnet, &config, &mut console.listener())?;
     let epoch = match (&state, &args.validator) {
         (Some(state), Some(validator)) => Some(pipeline::epoch(device, state, validator, &outcome)?),
         _ => None,

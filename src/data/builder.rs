@@ -1,6 +1,7 @@
 //! Puts rows together to a round, each checked against those before it.
 
 use std::collections::HashMap;
+use std::path::{Component, Path, PathBuf};
 
 use super::lines::{Lines, Step};
 use super::row::{Fault, Key, Raw, missing, short};
@@ -136,6 +137,8 @@ impl Builder {
             uid: raw.uid()?,
             block: raw.block()?,
             embedding: raw.embedding()?,
+            logits: raw.optional_text(Key::Logits)?,
+            logprobs: raw.optional_text(Key::Logprobs)?,
         };
         self.admit(place, row, Names { prompt_id: prompt_id_name, miner: miner_name, ..Names::default() })
     }
@@ -151,19 +154,21 @@ impl Builder {
                 None => return Err(missing(Key::Reference)),
             },
         };
-        let row = ReferenceRow { prompt_id, prompt, reference };
+        let row = ReferenceRow { prompt_id, prompt, reference, tokens: raw.tokens()? };
         let names = Names { prompt_id: prompt_id_name, reference: reference_name, ..Names::default() };
         self.admit_reference(place, row, names)
     }
 
     /// Checks everything first and changes the round only then, so that a row left out leaves nothing behind.
     pub(super) fn admit(&mut self, place: Place, row: Row, names: Names) -> Result<(), Fault> {
-        let Row { prompt_id, prompt, miner, response, reference, uid, block, embedding } = row;
+        let Row { prompt_id, prompt, miner, response, reference, uid, block, embedding, logits, logprobs } = row;
         not_empty(&prompt_id, names.prompt_id)?;
         let Some(hotkey) = Hotkey::new(miner) else {
             return Err(empty(names.miner));
         };
         embedding.as_deref().map_or(Ok(()), check_embedding)?;
+        let logits = logits.map(|path| self.beside(place, Key::Logits, &path)).transpose()?;
+        let logprobs = logprobs.map(|path| self.beside(place, Key::Logprobs, &path)).transpose()?;
         let prompt_at = self.prompt_index.get(&prompt_id).copied();
         let miner_at = self.miner_index.get(hotkey.as_str()).copied();
 
@@ -198,7 +203,7 @@ impl Builder {
 
         let prompt_at = prompt_at.unwrap_or_else(|| {
             self.prompt_index.insert(prompt_id.clone(), new_prompt);
-            self.prompts.push(Prompt { id: prompt_id, text: None, reference: None });
+            self.prompts.push(Prompt { id: prompt_id, text: None, reference: None, tokens: None });
             self.origins.push(Origin { text: None, reference: None, first: place, has_block: block.is_some() });
             new_prompt
         });
@@ -224,6 +229,8 @@ impl Builder {
             text: response,
             block,
             embedding,
+            logits,
+            logprobs,
             file: place.file,
             line: place.line,
         });
@@ -231,15 +238,39 @@ impl Builder {
     }
 
     pub(super) fn admit_reference(&mut self, place: Place, row: ReferenceRow, names: Names) -> Result<(), Fault> {
-        let ReferenceRow { prompt_id, prompt, reference } = row;
+        let ReferenceRow { prompt_id, prompt, reference, tokens } = row;
         not_empty(&prompt_id, names.prompt_id)?;
+        if tokens.as_ref().is_some_and(Vec::is_empty) {
+            return Err(Fault::new(Key::Tokens.name(), "is empty", "give the reference's tokens, or leave them out"));
+        }
         let Some(&at) = self.prompt_index.get(&prompt_id) else {
             self.unused_references += 1;
             return Ok(());
         };
         self.check_prompt(at, prompt.as_deref(), Some(&reference), names)?;
+        let known = self.prompts.get(at as usize).and_then(|prompt| prompt.tokens.as_ref());
+        if tokens.is_some() && known.is_some_and(|known| Some(known) != tokens.as_ref()) {
+            let problem = format!("differ from those of an earlier row for prompt {}", short(&prompt_id));
+            return Err(Fault::new(Key::Tokens.name(), problem, "keep one of the two rows"));
+        }
         self.fill_prompt(at, place, prompt, Some(reference));
+        if let (Some(prompt), Some(tokens)) = (self.prompts.get_mut(at as usize), tokens) {
+            prompt.tokens = Some(tokens);
+        }
         Ok(())
+    }
+
+    /// The file that a row at `place` names: it lies in the folder of the row's file, or below.
+    fn beside(&self, place: Place, key: Key, path: &str) -> Result<PathBuf, Fault> {
+        let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+        if path.is_empty() || path.contains('\0') || !Path::new(path).components().all(inside) {
+            return Err(Fault::new(
+                key.name(),
+                format!("{} is not the name of a file in the folder of this one, or below it", short(path)),
+                "give a relative path without `..`",
+            ));
+        }
+        Ok(Path::new(self.file_name(place)).parent().unwrap_or(Path::new("")).join(path))
     }
 
     fn check_uid(&self, uid: u16, miner_at: Option<u32>, hotkey: &Hotkey) -> Result<(), Fault> {

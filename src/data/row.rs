@@ -53,10 +53,13 @@ pub(super) enum Key {
     A,
     B,
     Score,
+    Logits,
+    Logprobs,
+    Tokens,
 }
 
 impl Key {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 17] = [
         Self::PromptId,
         Self::TaskId,
         Self::Prompt,
@@ -71,6 +74,9 @@ impl Key {
         Self::A,
         Self::B,
         Self::Score,
+        Self::Logits,
+        Self::Logprobs,
+        Self::Tokens,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -89,6 +95,9 @@ impl Key {
             Self::A => "a",
             Self::B => "b",
             Self::Score => "score",
+            Self::Logits => "logits",
+            Self::Logprobs => "logprobs",
+            Self::Tokens => "tokens",
         }
     }
 
@@ -233,6 +242,27 @@ impl Raw {
             Some(Value::Integer(number)) => Ok(number as f64),
             Some(Value::Float(number)) => Ok(number),
             Some(other) => Err(ill_typed(key, &other, "a number")),
+        }
+    }
+
+    pub(super) fn tokens(&mut self) -> Result<Option<Vec<u32>>, Fault> {
+        let wrong = |at: usize| {
+            Fault::new(
+                format!("{}[{at}]", Key::Tokens.name()),
+                "is no token's id",
+                "give integers from 0 up, below 2^24",
+            )
+        };
+        // Below 2^24 an f32 holds every integer.
+        let id = |(at, number): (usize, &f32)| {
+            let legal = number.fract() == 0.0 && (0.0..16_777_216.0).contains(number);
+            if legal { Ok(*number as u32) } else { Err(wrong(at)) }
+        };
+        match self.take(Key::Tokens) {
+            None => Ok(None),
+            Some(Value::List(Ok(numbers))) => numbers.iter().enumerate().map(id).collect::<Result<_, _>>().map(Some),
+            Some(Value::List(Err(at))) => Err(wrong(at)),
+            Some(other) => Err(ill_typed(Key::Tokens, &other, "a list of integers")),
         }
     }
 

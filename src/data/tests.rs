@@ -62,15 +62,15 @@ fn rows_become_a_round() {
         ),
         concat!(
             "{\"prompt_id\":\"p\",\"reference\":\"right\",\"prompt\":\"ask\"}\n",
-            "{\"prompt_id\":-7,\"response\":\"as response\"}\n",
+            "{\"prompt_id\":-7,\"response\":\"as response\",\"tokens\":[5,0]}\n",
             "{\"prompt_id\":\"nobody\",\"reference\":\"unused\"}"
         ),
     );
     assert_eq!(
         round.prompts(),
         [
-            Prompt { id: "p".into(), text: Some("ask".into()), reference: Some("right".into()) },
-            Prompt { id: "-7".into(), text: None, reference: Some("as response".into()) },
+            Prompt { id: "p".into(), text: Some("ask".into()), reference: Some("right".into()), tokens: None },
+            Prompt { id: "-7".into(), text: None, reference: Some("as response".into()), tokens: Some(vec![5, 0]) },
         ],
         "prompts"
     );
@@ -166,6 +166,11 @@ fn fields_that_are_missing_or_ill_typed_are_refused() {
         (r#"{"prompt_id":"p","miner":"b","response":"","embedding":[1,1e999]}"#, "embedding", "out of range"),
         (r#"{"prompt_id":"p","miner":"b","response":"","embedding":[1,null,"x"]}"#, "embedding[1]", "finite"),
         (r#"{"prompt_id":"p","miner":"b","response":"","embedding":[[1,[2]],{"a":{}}]}"#, "embedding[0]", "finite"),
+        (r#"{"prompt_id":"p","miner":"b","response":"","logits":["x"]}"#, "logits", "a list"),
+        (r#"{"prompt_id":"p","miner":"b","response":"","logits":""}"#, "logits", "not the name of a file"),
+        (r#"{"prompt_id":"p","miner":"b","response":"","logits":"/etc/passwd"}"#, "logits", "not the name of a file"),
+        (r#"{"prompt_id":"p","miner":"b","response":"","logprobs":"a/../../b"}"#, "logprobs", "not the name of a file"),
+        (r#"{"prompt_id":"p","miner":"b","response":"","logprobs":"a\u0000b"}"#, "logprobs", "not the name of a file"),
     ] {
         refuses(format!("{GOOD}\n{bad}"), "", ("round.jsonl", 2, field), part, 1);
     }
@@ -213,8 +218,14 @@ fn references_are_checked() {
         (r#"{"reference":"right"}"#, "prompt_id", "missing"),
         (r#"{"task_id":"","reference":"right"}"#, "task_id", "empty"),
         (r#"{"prompt_id":"p","reference":"right""#, "row", "not valid JSON"),
+        (r#"{"prompt_id":"p","reference":"right","tokens":[]}"#, "tokens", "is empty"),
+        (r#"{"prompt_id":"p","reference":"right","tokens":"1"}"#, "tokens", "a string"),
+        (r#"{"prompt_id":"p","reference":"right","tokens":[1,-1]}"#, "tokens[1]", "no token's id"),
+        (r#"{"prompt_id":"p","reference":"right","tokens":[16777216]}"#, "tokens[0]", "no token's id"),
+        (r#"{"prompt_id":"p","reference":"right","tokens":[0.5]}"#, "tokens[0]", "no token's id"),
+        (r#"{"prompt_id":"p","reference":"right","tokens":[7,7]}"#, "tokens", "differ from those of an earlier row"),
     ] {
-        let references = format!("{{\"prompt_id\":\"p\",\"reference\":\"right\"}}\n{bad}");
+        let references = format!("{{\"prompt_id\":\"p\",\"reference\":\"right\",\"tokens\":[7]}}\n{bad}");
         refuses(rows, &references, ("ref.jsonl", 2, field), part, 1);
     }
     let references = "{\"prompt_id\":\"p\",\"reference\":\"x\"}\n{\"prompt_id\":\"p\",\"reference\":\"y\"}";
@@ -305,7 +316,7 @@ fn a_broken_gzip_stream_is_an_error_even_when_skipping() {
 #[test]
 fn rows_in_memory_meet_the_same_checks() {
     let row = |miner: &str| Row { prompt_id: "p".into(), miner: miner.into(), response: "x".into(), ..Row::default() };
-    let reference = ReferenceRow { prompt_id: "p".into(), reference: "r".into(), prompt: None };
+    let reference = ReferenceRow { prompt_id: "p".into(), reference: "r".into(), ..ReferenceRow::default() };
     let (round, _) = Round::from_rows([row("a"), row("b")], [reference], STRICT).expect("good rows");
     assert_eq!(round.prompts()[0].reference.as_deref(), Some("r"), "the reference");
     let error = Round::from_rows([row("a"), row("a")], [], STRICT).expect_err("twice");

@@ -153,6 +153,16 @@ impl Instructions {
     }
 }
 
+fn arch() -> pulp::Arch {
+    static ARCH: LazyLock<pulp::Arch> = LazyLock::new(|| Instructions::best().arch());
+    *ARCH
+}
+
+/// Runs `work` with the vectors of its choice out of those that [`Instructions`] allow.
+pub(crate) fn simd<W: pulp::WithSimd>(work: W) -> W::Output {
+    arch().dispatch(work)
+}
+
 /// Runs `work` compiled for the widest vectors that [`Instructions`] allow.
 ///
 /// Wider vectors change no bit: every sum in the twins names its own order, and products are never fused with sums.
@@ -165,6 +175,5 @@ pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
             (self.0)()
         }
     }
-    static ARCH: LazyLock<pulp::Arch> = LazyLock::new(|| Instructions::best().arch());
-    ARCH.dispatch(Work(work))
+    arch().dispatch(Work(work))
 }

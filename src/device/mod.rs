@@ -19,7 +19,7 @@ use bytemuck::Pod;
 pub use buffer::{Binding, Buffer};
 pub use choice::{Adapter, AdapterKind, Choice, adapters};
 pub use cpu::Instructions;
-pub(crate) use cpu::vectorised;
+pub(crate) use cpu::{simd, vectorised};
 pub use kernel::{Access, Args, Data, Kernel, Noise, Parity, Sample, Variant, Wgsl};
 
 use buffer::Raw;

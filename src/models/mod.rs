@@ -11,8 +11,8 @@ mod store;
 mod tests;
 
 pub use fetch::{FetchOptions, Fetched, Origin, Progress};
-pub(crate) use store::digest;
 pub use store::{State, Store, Stored, home};
+pub(crate) use store::{digest, digest_of_text};
 
 use crate::nn::Precision;
 
@@ -95,6 +95,11 @@ pub fn pinned(model: &str, precision: Precision) -> Option<&'static str> {
         Precision::Exact => known.exact_sha256,
         Precision::F32 => known.files.iter().find(|file| file.path == known.weights).map(|file| file.sha256),
     }
+}
+
+/// The sha256 of the file of a known language model's weights, in lower-case hexadecimal. `None` for a path.
+pub fn pinned_language(model: &str) -> Option<&'static str> {
+    pinned(model, Precision::F32)
 }
 
 impl Known {

@@ -440,6 +440,11 @@ pub(crate) fn digest(path: &Path) -> io::Result<String> {
     }
 }
 
+/// A text's sha256 in hexadecimal.
+pub(crate) fn digest_of_text(text: &str) -> String {
+    hexadecimal(Sha256::new_with_prefix(text))
+}
+
 /// A finished digest in hexadecimal.
 pub(super) fn hexadecimal(hasher: Sha256) -> String {
     hasher.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {

@@ -7,10 +7,10 @@
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
+use super::floats::{COLUMNS, ROWS, expand, group, multiply};
 use super::linear::noise;
 use super::math::{exp, sum};
 use super::packed::Format;
-use super::slab::{ROWS, Slab};
 use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl, vectorised};
 
 /// See [`KERNEL`].
@@ -86,6 +86,9 @@ pub(crate) fn workgroups(rows: usize, words: usize) -> u64 {
     rows.div_ceil(64) as u64 * splits(words) as u64
 }
 
+/// Rows whose logits with one panel are held at a time.
+const BLOCK: usize = 16 * ROWS;
+
 fn head(args: &mut Args<'_>) {
     let params: Params = args.params();
     let (x, scored, weights) = (args.read::<f32>(0), args.read::<Scored>(1), args.read::<u32>(2));
@@ -97,25 +100,30 @@ fn head(args: &mut Args<'_>) {
     let of_row = |scored: &Scored| &x[scored.row as usize * depth..][..depth];
     let gathered: Vec<f32> = scored.iter().flat_map(of_row).copied().collect();
 
+    let mut groups = Vec::new();
+    group(&gathered, depth, &mut groups);
+    drop(gathered);
+
     // A split is one thread's: each of its weights is expanded once.
     let found: Vec<Vec<Partial>> = weights[..words * row_words]
         .par_chunks(SPLIT * row_words)
         .enumerate()
-        .map_init(Slab::default, |slab, (split, weights)| {
+        .map_init(Default::default, |(panel, logits): &mut (Vec<_>, Vec<f32>), (split, weights)| {
             let mut partials = vec![Partial::NONE; rows];
             let mut at = params.first + (split * SPLIT) as u32;
-            for part in weights.chunks(Slab::columns(depth) * row_words) {
-                slab.fill(format, part, depth);
-                let (present, pitch) = (part.len() / row_words, slab.pitch());
-                let blocks = gathered.chunks(ROWS * depth).zip(partials.chunks_mut(ROWS)).zip(scored.chunks(ROWS));
-                for ((x, partials), scored) in blocks {
-                    let products = slab.multiply(x);
+            logits.resize(BLOCK * COLUMNS, 0.0);
+            for part in weights.chunks(COLUMNS * row_words) {
+                expand(format, part, depth, panel);
+                let present = part.len() / row_words;
+                let blocks =
+                    groups.chunks(BLOCK / ROWS * depth).zip(partials.chunks_mut(BLOCK)).zip(scored.chunks(BLOCK));
+                for ((groups, partials), scored) in blocks {
+                    multiply(groups, panel, logits, COLUMNS, 0, COLUMNS);
                     vectorised(
                         #[inline(always)]
                         || {
-                            for ((partial, scored), logits) in
-                                partials.iter_mut().zip(scored).zip(products.chunks_exact(pitch))
-                            {
+                            let rows = partials.iter_mut().zip(scored).zip(logits.as_chunks::<COLUMNS>().0);
+                            for ((partial, scored), logits) in rows {
                                 take(partial, &logits[..present], scored.target.wrapping_sub(at));
                             }
                         },

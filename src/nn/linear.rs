@@ -3,8 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
+use super::floats::{COLUMNS, ROWS, expand, group, multiply};
 use super::packed::Format;
-use super::slab::{ROWS, Slab};
 use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl};
 
 /// See [`KERNEL`].
@@ -47,10 +47,10 @@ pub(crate) fn workgroups(rows: usize, columns: usize) -> u64 {
     rows.div_ceil(64) as u64 * columns.div_ceil(64) as u64
 }
 
-/// Rows that one thread multiplies with each slab: few enough that all threads have work, many enough for the expansion to be
-/// worth it.
+/// Rows that one thread multiplies with each panel: few enough that all threads have work, many enough for the panel's expansion
+/// to be worth it.
 fn block(rows: usize) -> usize {
-    rows.div_ceil(rayon::current_num_threads()).next_multiple_of(ROWS).min(8 * ROWS)
+    rows.div_ceil(rayon::current_num_threads()).next_multiple_of(ROWS).min(48 * ROWS)
 }
 
 fn linear(args: &mut Args<'_>) {
@@ -61,19 +61,13 @@ fn linear(args: &mut Args<'_>) {
     let (pitch, first) = (params.pitch as usize, params.first as usize);
     let format = Format::from_code(params.format);
     let words = format.words(depth);
-    let (block, at_once) = (block(rows), Slab::columns(depth));
+    let block = block(rows);
     let blocks = out[..rows * pitch].par_chunks_mut(block * pitch).zip(x[..rows * depth].par_chunks(block * depth));
-    blocks.for_each_init(Slab::default, |slab, (out, x)| {
-        for (index, part) in weights[..columns * words].chunks(at_once * words).enumerate() {
-            slab.fill(format, part, depth);
-            let (at, present) = (first + index * at_once, part.len() / words);
-            let columns = slab.pitch();
-            for (out, x) in out.chunks_mut(ROWS * pitch).zip(x.chunks(ROWS * depth)) {
-                let products = slab.multiply(x).chunks_exact(columns);
-                for (out, products) in out.chunks_exact_mut(pitch).zip(products) {
-                    out[at..at + present].copy_from_slice(&products[..present]);
-                }
-            }
+    blocks.for_each_init(Default::default, |(groups, panel), (out, x)| {
+        group(x, depth, groups);
+        for (index, part) in weights[..columns * words].chunks(COLUMNS * words).enumerate() {
+            expand(format, part, depth, panel);
+            multiply(groups, panel, out, pitch, first + index * COLUMNS, part.len() / words);
         }
     });
 }

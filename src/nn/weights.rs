@@ -15,6 +15,34 @@ use crate::{Error, Result};
 /// Headers beyond this are refused before memory is taken for them. The largest published ones hold a few MB.
 const LARGEST_HEADER: u64 = 100 << 20;
 
+/// The header of a safetensors file, of at most `largest` bytes, and where the data begins; else what is wrong with it: one that does
+/// not parse, or whose tensors do not fill the file.
+pub(crate) fn header(file: &mut File, largest: u64) -> std::io::Result<Result<(Metadata, u64), String>> {
+    let length = file.metadata()?.len();
+    let mut size = [0; 8];
+    if length < 8 {
+        return Ok(Err(format!("the file has {length} bytes, fewer than the 8 of a header's size")));
+    }
+    file.read_exact(&mut size)?;
+    let size = u64::from_le_bytes(size);
+    if size > largest || size > length - 8 {
+        return Ok(Err(format!("it claims {size} bytes, and the file has {length} in all")));
+    }
+    let mut header = Vec::new();
+    file.by_ref().take(size).read_to_end(&mut header)?;
+    // Checks that the tensors follow each other without gap or overlap and have the sizes that their shapes call for.
+    let metadata: Metadata = match serde_json::from_slice(&header) {
+        Ok(metadata) => metadata,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let data = 8 + size;
+    let end = data.saturating_add(metadata.data_len() as u64);
+    if end != length {
+        return Ok(Err(format!("its tensors end at byte {end}, and the file at byte {length}")));
+    }
+    Ok(Ok((metadata, data)))
+}
+
 /// An open safetensors file.
 pub(crate) struct Weights {
     name: String,
@@ -37,24 +65,8 @@ impl Weights {
             remedy: "the file is damaged or no safetensors file: fetch it again, or name another folder".into(),
         };
         let mut file = File::open(path).map_err(|error| Error::io(path, error))?;
-        let length = file.metadata().map_err(|error| Error::io(path, error))?.len();
-
-        let mut size = [0; 8];
-        file.read_exact(&mut size)
-            .map_err(|_| refuse(format!("the file has {length} bytes, fewer than the 8 of a header's size")))?;
-        let size = u64::from_le_bytes(size);
-        if size > LARGEST_HEADER || size > length.saturating_sub(8) {
-            return Err(refuse(format!("it claims {size} bytes, and the file has {length} in all")));
-        }
-        let mut header = Vec::new();
-        file.by_ref().take(size).read_to_end(&mut header).map_err(|error| Error::io(path, error))?;
-        // Checks that the tensors follow each other without gap or overlap and have the sizes that their shapes call for.
-        let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| refuse(error.to_string()))?;
-        let data = 8 + size;
-        let end = data.saturating_add(metadata.data_len() as u64);
-        if end != length {
-            return Err(refuse(format!("its tensors end at byte {end}, and the file at byte {length}")));
-        }
+        let (metadata, data) =
+            header(&mut file, LARGEST_HEADER).map_err(|error| Error::io(path, error))?.map_err(refuse)?;
         Ok(Self { name, file, data, metadata, prefix: String::new() })
     }
 

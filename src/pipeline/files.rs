@@ -28,6 +28,8 @@ struct ScoreRow<'a> {
     tokens: Option<u32>,
     chars: usize,
     truncated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -154,6 +156,7 @@ fn write_scores(path: &Path, round: &Round, outcome: &Outcome) -> Result<()> {
             tokens: scored.tokens,
             chars: scored.chars,
             truncated: scored.truncated,
+            fault: scored.fault.as_deref(),
         };
         serde_json::to_writer(&mut file, &row).map_err(|error| failed(error.into()))?;
         file.write_all(b"\n").map_err(failed)?;

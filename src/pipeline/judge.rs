@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::Result;
 use crate::device::Device;
-use crate::nn::llama::LlamaModel;
+use crate::models;
+use crate::nn::llama::{Checkpoint, LlamaModel};
 use crate::progress::{Event, Listener};
 use crate::stages::language::{LanguageModel, Passage};
 use crate::stages::tokens::ChatTokenizer;
+use crate::{Error, Result};
 
 /// The name of this stage in events.
 const STAGE: &str = "judging";
@@ -85,6 +86,7 @@ pub struct Reading {
 pub struct Judge {
     tokenizer: ChatTokenizer,
     model: LanguageModel,
+    digest: String,
 }
 
 /// Prefixes and passages of some cases, each distinct one once.
@@ -107,14 +109,31 @@ struct Plan {
 }
 
 impl Judge {
-    /// Loads the model at `path`, a GGUF file or a folder, onto `device`.
+    /// Loads the model at `path`, a GGUF file or a folder, onto `device`. `pin` is the SHA-256, in hexadecimal, that its file of weights
+    /// must have.
     ///
     /// # Errors
-    /// As [`LlamaModel::open`] and [`ChatTokenizer::open`]; [`Error::Device`](crate::Error::Device) if the device has no room.
-    pub fn load(device: &Device, path: &Path) -> Result<Self> {
+    /// As [`LlamaModel::open`] and [`ChatTokenizer::open`]; [`Error::File`] if the file is another than the pinned one;
+    /// [`Error::Device`] if the device has no room.
+    pub fn load(device: &Device, path: &Path, pin: Option<&str>) -> Result<Self> {
+        let digest = digest(&Checkpoint::find(path)?.weights()?)?;
+        if let Some(pin) = pin.filter(|pin| !pin.eq_ignore_ascii_case(&digest)) {
+            return Err(Error::File {
+                file: path.display().to_string(),
+                field: "sha256".into(),
+                problem: format!("it is {digest}, and the criteria mean {pin}"),
+                remedy: "name the model that the criteria mean, or leave `sha256` out of [loss]".into(),
+            });
+        }
         let tokenizer = ChatTokenizer::open(path)?;
         let model = LanguageModel::new(device, &LlamaModel::open(path)?)?;
-        Ok(Self { tokenizer, model })
+        Ok(Self { tokenizer, model, digest })
+    }
+
+    /// The SHA-256 of the model's file of weights, in hexadecimal; of several files, that of their digests, a line each, by name. As `sha256` in
+    /// [`LossConfig`](crate::config::LossConfig) it makes criteria say which weights they mean.
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// The device that the weights are on.
@@ -261,6 +280,16 @@ impl Work {
         self.known_passages.insert(passage, self.passages.len() - 1);
         self.passages.len() - 1
     }
+}
+
+/// See [`Judge::digest`].
+fn digest(files: &[PathBuf]) -> Result<String> {
+    let digests = files.iter().map(|file| models::digest(file).map_err(|error| Error::io(file, error)));
+    let digests: Vec<String> = digests.collect::<Result<_>>()?;
+    Ok(match digests.as_slice() {
+        [digest] => digest.clone(),
+        several => models::digest_of_text(&(several.join("\n") + "\n")),
+    })
 }
 
 /// In order, in f64.

@@ -6,6 +6,7 @@ mod eval;
 mod files;
 pub mod forecast;
 pub mod judge;
+mod losses;
 mod texts;
 
 use std::collections::HashMap;
@@ -15,16 +16,18 @@ pub use embedder::Embedder;
 pub use epoch::{EpochResult, epoch, validator};
 pub use eval::{TextSimilarity, text_similarity};
 pub use files::{check_folder, write};
+pub use judge::Judge;
+pub use losses::check_references;
 
-use crate::config::{Config, LossKind};
+use crate::Result;
+use crate::config::Config;
 use crate::data::{Round, Uid};
 use crate::progress::{Event, Listener};
-use crate::stages::loss;
 use crate::stages::novelty::{self, Bank, NOBODY};
-use crate::stages::score::{Unanswered, accuracy};
+use crate::stages::score::Unanswered;
 use crate::stages::weights::{self, Tally};
 use crate::stages::yuma::State;
-use crate::{Error, Result};
+use losses::{Measure, Measured};
 use texts::Texts;
 
 /// What came of one response.
@@ -38,6 +41,8 @@ pub struct ScoredResponse {
     pub loss: f64,
     /// In [0, 1], from the loss.
     pub accuracy: f64,
+    /// What is wrong with the arrays that came with it, if the kind of loss judges them and there is anything.
+    pub fault: Option<String>,
     /// The score in 65535ths.
     pub score: u16,
     /// Tokens that were embedded; `None` where the embedding came with the row.
@@ -94,13 +99,15 @@ pub struct Outcome {
 }
 
 /// Scores `round` by `config`, with the responses of `history` (earlier rounds) as what was answered before. `subnet`
-/// gives uids to hotkeys, where it is known, and overrules those of the rows.
+/// gives uids to hotkeys, where it is known, and overrules those of the rows. `judge` is the language model that the criteria's kind of
+/// loss needs ([`LossConfig::reading`](crate::config::LossConfig::reading)).
 ///
 /// # Errors
-/// [`Error::Usage`] if a prompt has no reference or an embedding has another width than the model's; [`Error::Row`] if an
-/// embedding that came with a row is not one of the embedder's precision; [`Error::Device`] if the device fails.
+/// As [`check_references`]; [`Error::Usage`] if an embedding has another width than the model's; [`Error::Row`] if an embedding that
+/// came with a row is not one of the embedder's precision; [`Error::Device`] if the device fails.
 pub fn score(
     embedder: &Embedder,
+    judge: Option<&Judge>,
     round: &Round,
     history: &[Round],
     subnet: Option<&State>,
@@ -108,7 +115,7 @@ pub fn score(
     listen: Listener<'_>,
 ) -> Result<Outcome> {
     config.check()?;
-    let references = references(round)?;
+    let measure = Measure::new(round, &config.loss)?;
     let began = Instant::now();
     let mut texts = Texts::new(embedder);
     for row in round.responses().iter().chain(history.iter().flat_map(Round::responses)) {
@@ -116,11 +123,10 @@ pub fn score(
             texts.want(&row.text);
         }
     }
-    references.iter().for_each(|reference| texts.want(reference));
+    measure.embeds().iter().for_each(|reference| texts.want(reference));
     texts.embed(listen)?;
     let rows = texts.rows(round)?;
     let (bank_rows, bank_miners) = bank(&mut texts, round, history)?;
-    let reference_rows: Vec<u32> = references.iter().map(|text| texts.row(text)).collect();
     let seconds = began.elapsed().as_secs_f64();
     let (device, embeddings) = (embedder.device(), texts.embeddings());
 
@@ -135,31 +141,27 @@ pub fn score(
 
     let began = Instant::now();
     listen(Event::Began { stage: "accuracy", total: round.responses().len() as u64, unit: "responses" });
-    let losses = match config.loss.kind {
-        LossKind::Embedding => {
-            let of_each: Vec<u32> = round.responses().iter().map(|row| reference_rows[row.prompt as usize]).collect();
-            loss::embedding(device, embeddings, &rows, &of_each)?
-        }
-    };
+    let judgements = measure.measure(round, &texts, &rows, judge, listen)?;
     listen(Event::Ended { stage: "accuracy", seconds: began.elapsed().as_secs_f64() });
 
     let responses: Vec<ScoredResponse> = round
         .responses()
         .iter()
-        .zip(novelties.iter().zip(&losses))
-        .map(|(row, (novelty, loss))| {
+        .zip(novelties.iter().zip(judgements))
+        .map(|(row, (novelty, Measured { loss, accuracy, fault }))| {
             // A blank answer resembles every reference a little; it is worth nothing all the same.
-            let (accuracy, blank) = (accuracy(*loss), row.text.trim().is_empty());
+            let worthless = fault.is_some() || measure.reads_text() && row.text.trim().is_empty();
             let count = row.embedding.is_none().then(|| texts.count(&row.text));
             ScoredResponse {
                 novelty: novelty.novelty,
                 nearest: novelty.nearest.and_then(|neighbour| name(round, history, neighbour)),
-                loss: *loss,
+                loss,
                 accuracy,
-                score: config.score.score(accuracy, novelty.novelty, blank),
+                score: config.score.score(accuracy, novelty.novelty, worthless),
                 tokens: count.map(|count| count.tokens),
                 chars: row.text.chars().count(),
                 truncated: count.is_some_and(|count| count.truncated),
+                fault,
             }
         })
         .collect();
@@ -171,26 +173,9 @@ pub fn score(
             message: format!("{cut} of {of} responses are longer than {limit} tokens and were cut"),
         });
     }
+    warn_of_faults(round, &responses, listen);
     let miners = miners(round, &responses, subnet, config.score.unanswered, listen);
     Ok(Outcome { responses, miners, tokens: texts.tokens(), seconds })
-}
-
-/// The reference of every prompt, in order.
-///
-/// # Errors
-/// [`Error::Usage`] naming the first prompt that has none.
-pub fn references(round: &Round) -> Result<Vec<&str>> {
-    round
-        .prompts()
-        .iter()
-        .map(|prompt| {
-            prompt.reference.as_deref().ok_or_else(|| Error::Usage {
-                argument: format!("prompt {:?}", prompt.id),
-                problem: "it has no reference to measure accuracy by".into(),
-                remedy: "give a file with one row {\"prompt_id\", \"reference\"} a prompt: --references FILE".into(),
-            })
-        })
-        .collect()
 }
 
 /// The history bank: the embeddings' rows of earlier rounds' responses, and whose they are in this one.
@@ -232,6 +217,20 @@ fn warn_of_missing_blocks(round: &Round, listen: Listener<'_>) {
         let message = "rows have no `block`: who answered first is told by the order of the file, which favours whoever stands \
                        first; add the block of arrival";
         listen(Event::Warning { message: message.into() });
+    }
+}
+
+fn warn_of_faults(round: &Round, responses: &[ScoredResponse], listen: Listener<'_>) {
+    let mut faulty =
+        round.responses().iter().zip(responses).filter_map(|(row, scored)| Some((row, scored.fault.as_ref()?)));
+    if let Some((row, fault)) = faulty.next() {
+        let miner = hotkey(round, row.miner);
+        let prompt = round.prompt_of(row).map_or("", |prompt| &prompt.id);
+        let count = 1 + faulty.count();
+        let message = format!(
+            "what came with {count} responses cannot be judged, and they are worth nothing: the first is {miner}'s to prompt {prompt:?}: {fault}"
+        );
+        listen(Event::Warning { message });
     }
 }
 

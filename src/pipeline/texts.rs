@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Embedder;
 use crate::data::{Response, Round};
+use crate::device::Device;
 use crate::nn::{Embeddings, Precision, Rows};
 use crate::progress::{Event, Listener};
 use crate::{Error, Result};
@@ -62,6 +63,11 @@ impl<'a> Texts<'a> {
         }
         listen(Event::Ended { stage: "embedding", seconds: began.elapsed().as_secs_f64() });
         Ok(())
+    }
+
+    /// Where texts are embedded and compared.
+    pub(super) fn device(&self) -> &Device {
+        self.embedder.device()
     }
 
     /// All embeddings so far.

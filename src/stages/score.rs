@@ -67,7 +67,7 @@ impl ScoreConfig {
     }
 }
 
-/// Accuracy in [0, 1] from an embedding loss in [0, 2].
+/// Accuracy in [0, 1] from a loss of which 0 is right and 1 or more is wrong.
 pub fn accuracy(loss: f64) -> f64 {
     (1.0 - loss).clamp(0.0, 1.0)
 }

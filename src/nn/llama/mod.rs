@@ -118,6 +118,28 @@ impl Checkpoint {
     }
 }
 
+impl Checkpoint {
+    /// The files that hold its weights, by name: several where safetensors come in parts.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the folder cannot be listed.
+    pub(crate) fn weights(&self) -> Result<Vec<PathBuf>> {
+        let folder = match self {
+            Self::Gguf(file) => return Ok(vec![file.clone()]),
+            Self::Safetensors(folder) => folder,
+        };
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(|error| Error::io(folder, error))? {
+            let entry = entry.map_err(|error| Error::io(folder, error))?.path();
+            if entry.extension().is_some_and(|end| end == "safetensors") {
+                files.push(entry);
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+}
+
 /// What a checkpoint calls its tensors.
 struct Names {
     embedding: &'static str,

@@ -1,9 +1,17 @@
 //! Reference loss: how far a response is from the reference.
 #![deny(clippy::float_arithmetic)]
 
+mod answer;
+mod arrays;
 pub(crate) mod cosine;
 mod exact;
+mod logits;
 pub mod relative;
+
+pub use answer::{Match, Matcher};
+pub use arrays::Fault;
+pub use logits::{Judged, LARGEST_LOSS, logits, logprobs};
+use regex::Regex;
 
 use crate::Result;
 use crate::device::Device;
@@ -21,4 +29,9 @@ pub fn embedding(device: &Device, embeddings: &Embeddings, responses: &[u32], re
         Rows::Exact(values) => Ok(exact::losses(width, values, responses, references)),
         Rows::F32(values) => cosine::losses(device, width, values, responses, references),
     }
+}
+
+#[expect(clippy::expect_used, reason = "the patterns are constants of this room, and its tests compile each of them")]
+fn known(pattern: &str) -> Regex {
+    Regex::new(pattern).expect("a pattern")
 }

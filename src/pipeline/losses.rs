@@ -1,0 +1,316 @@
+//! What the criteria's kind of loss says of a round's responses: a function for each kind.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use super::judge::{Case, Judge, Judged, Judgement, Reading};
+use super::texts::Texts;
+use crate::config::{LossConfig, LossKind};
+use crate::data::{Prompt, Response, Round};
+use crate::progress::Listener;
+use crate::stages::loss::relative::{Signal, accuracies};
+use crate::stages::loss::{self, Fault, LARGEST_LOSS, Matcher};
+use crate::stages::score::accuracy;
+use crate::{Error, Result};
+
+/// What was found of one response.
+pub(super) struct Measured {
+    /// The loss, in the kind's own unit.
+    pub(super) loss: f64,
+    /// In [0, 1].
+    pub(super) accuracy: f64,
+    /// What is wrong with what was sent along, if that is why it is worth nothing.
+    pub(super) fault: Option<String>,
+}
+
+/// What judges a round's responses: a kind of loss with what it takes of the references, one for each prompt.
+pub(super) enum Measure<'a> {
+    Embedding { references: Vec<&'a str> },
+    Exact { matcher: Matcher, answers: Vec<String> },
+    Sent { arrays: Arrays, tokens: Vec<&'a [u32]>, vocabulary: usize },
+    Language { reading: Reading, prompts: Vec<&'a str>, references: Vec<&'a str>, clip: f64, gate: f64 },
+}
+
+/// Which arrays come with responses.
+#[derive(Clone, Copy)]
+pub(super) enum Arrays {
+    Logits,
+    Logprobs,
+}
+
+/// Checks that every prompt has a reference that `config` can measure by, and that what rows name is there. Whoever scores for long asks before.
+///
+/// # Errors
+/// [`Error::Usage`] naming the first prompt that has none, or whose reference gives no answer to compare with or has no legal tokens;
+/// [`Error::Row`] for a row that names a file that is not there.
+pub fn check_references(round: &Round, config: &LossConfig) -> Result<()> {
+    Measure::new(round, config).map(drop)
+}
+
+impl<'a> Measure<'a> {
+    /// Takes what it needs of `round`'s references.
+    pub(super) fn new(round: &'a Round, config: &LossConfig) -> Result<Self> {
+        if let Some(reading) = config.reading() {
+            let references =
+                if reading.judgement.needs_reference() { references(round)? } else { vec![""; round.prompts().len()] };
+            let (prompts, clip, gate) = (prompts(round)?, config.clip(), config.gate());
+            return Ok(Self::Language { reading, prompts, references, clip, gate });
+        }
+        let references = references(round)?;
+        match config.kind {
+            LossKind::ReferenceGain
+            | LossKind::Explained
+            | LossKind::Information
+            | LossKind::Lm
+            | LossKind::Embedding => Ok(Self::Embedding { references }),
+            LossKind::Exact => {
+                let matcher = config.matcher()?;
+                let answers = answers(round, &references, &matcher)?;
+                Ok(Self::Exact { matcher, answers })
+            }
+            LossKind::Logits => Self::sent(round, config, Arrays::Logits),
+            LossKind::Logprobs => Self::sent(round, config, Arrays::Logprobs),
+        }
+    }
+
+    fn sent(round: &'a Round, config: &LossConfig, arrays: Arrays) -> Result<Self> {
+        let vocabulary = config.vocabulary()?;
+        let tokens = round.prompts().iter().map(|prompt| tokens(prompt, vocabulary)).collect::<Result<_>>()?;
+        round.responses().iter().try_for_each(|row| arrays.check_file(round, row))?;
+        Ok(Self::Sent { arrays, tokens, vocabulary })
+    }
+
+    /// Whether a response's text is what is judged, so that a blank one is worth nothing.
+    pub(super) fn reads_text(&self) -> bool {
+        !matches!(self, Self::Sent { .. })
+    }
+
+    /// The references that it needs the embeddings of.
+    pub(super) fn embeds(&self) -> &[&'a str] {
+        match self {
+            Self::Embedding { references } => references,
+            Self::Exact { .. } | Self::Sent { .. } | Self::Language { .. } => &[],
+        }
+    }
+
+    /// One judgement for each response of `round`, in order, whose embeddings are `rows` of `texts`.
+    pub(super) fn measure(
+        &self,
+        round: &Round,
+        texts: &Texts<'_>,
+        rows: &[u32],
+        judge: Option<&Judge>,
+        listen: Listener<'_>,
+    ) -> Result<Vec<Measured>> {
+        match self {
+            Self::Language { reading, prompts, references, clip, gate } => {
+                let judge = judge.ok_or_else(|| Error::Usage {
+                    argument: "judge".into(),
+                    problem: "the criteria's kind of loss needs a language model, and none is given".into(),
+                    remedy: "load one with `Judge::load`, or choose another `kind` in [loss]".into(),
+                })?;
+                let judged = judged(round, prompts, references, judge, reading, listen)?;
+                Ok(match reading.judgement {
+                    Judgement::Response => judged.into_iter().map(fluency).collect(),
+                    _ => relative(round, judged, *clip, *gate),
+                })
+            }
+            Self::Embedding { references } => embedding(round, references, texts, rows),
+            Self::Exact { matcher, answers } => Ok(exact(round, answers, matcher)),
+            Self::Sent { arrays, tokens, vocabulary } => sent(round, *arrays, tokens, *vocabulary),
+        }
+    }
+}
+
+impl Arrays {
+    /// The field of a row that names their file.
+    fn field(self) -> &'static str {
+        match self {
+            Self::Logits => "logits",
+            Self::Logprobs => "logprobs",
+        }
+    }
+
+    /// The file of a response's arrays, if any came with it.
+    fn file(self, row: &Response) -> Option<&Path> {
+        match self {
+            Self::Logits => row.logits.as_deref(),
+            Self::Logprobs => row.logprobs.as_deref(),
+        }
+    }
+
+    /// Checks that the file that a row names is there. What it holds is the miner's business, that it is there the validator's.
+    fn check_file(self, round: &Round, row: &Response) -> Result<()> {
+        let Some(path) = self.file(row) else { return Ok(()) };
+        let problem = match std::fs::metadata(path) {
+            Ok(found) if found.is_file() => return Ok(()),
+            Ok(_) => "it is no file".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Err(Error::Row {
+            file: round.files().get(row.file as usize).cloned().unwrap_or_default(),
+            line: row.line,
+            field: self.field().into(),
+            problem: format!("{}: {problem}", path.display()),
+            remedy: "bring the file to where the row says, or leave the field out if the miner sent none".into(),
+        })
+    }
+}
+
+impl Measured {
+    /// Of a loss of which 0 is right and 1 or more is wrong.
+    fn new(loss: f64) -> Self {
+        Self { loss, accuracy: accuracy(loss), fault: None }
+    }
+}
+
+/// What the language model says of each response; an error in words for one that it cannot read.
+fn judged(
+    round: &Round,
+    prompts: &[&str],
+    references: &[&str],
+    judge: &Judge,
+    reading: &Reading,
+    listen: Listener<'_>,
+) -> Result<Vec<std::result::Result<Judged, String>>> {
+    let cases = round.responses().iter().map(|row| {
+        let prompt = row.prompt as usize;
+        // A blank answer is none.
+        let response = if row.text.trim().is_empty() { "" } else { row.text.as_str() };
+        Case { prompt: prompts[prompt], response, reference: Some(references[prompt]) }
+    });
+    let judged = judge.judge(&cases.collect::<Vec<_>>(), reading, listen)?;
+    for (row, judged) in round.responses().iter().zip(&judged) {
+        // Where responses are cut, it is the prompt that is too long.
+        if let (Err(problem), false) = (judged, reading.judgement == Judgement::Response) {
+            return Err(Error::Usage {
+                argument: format!("prompt {:?}", round.prompts()[row.prompt as usize].id),
+                problem: problem.clone(),
+                remedy: "shorten the prompt, or choose a `kind` in [loss] that needs no language model".into(),
+            });
+        }
+    }
+    Ok(judged)
+}
+
+/// The response's probability, in the geometric mean of its tokens.
+fn fluency(judged: std::result::Result<Judged, String>) -> Measured {
+    let (loss, fault) = match judged {
+        Ok(judged) => (judged.loss(), None),
+        Err(problem) => (None, Some(problem)),
+    };
+    let accuracy = loss.map_or(0.0, |loss| libm::exp(-loss.max(0.0)));
+    Measured { loss: loss.unwrap_or(LARGEST_LOSS), accuracy, fault }
+}
+
+/// Each response against the others to its prompt.
+fn relative(round: &Round, judged: Vec<std::result::Result<Judged, String>>, clip: f64, gate: f64) -> Vec<Measured> {
+    let mut texts: HashMap<(u32, &str), usize> = HashMap::new();
+    let mut of_prompts = vec![(Vec::new(), Vec::new()); round.prompts().len()];
+    let mut measured = Vec::with_capacity(judged.len());
+    for (index, (row, judged)) in round.responses().iter().zip(judged).enumerate() {
+        let judged = judged.unwrap_or_default();
+        let loss = judged.loss().unwrap_or(LARGEST_LOSS);
+        let text = *texts.entry((row.prompt, &row.text)).or_insert(index);
+        let (responses, signals) = &mut of_prompts[row.prompt as usize];
+        responses.push(index);
+        signals.push(Signal { text, gain: -loss, surprise: judged.surprise });
+        measured.push(Measured { loss, accuracy: 0.0, fault: None });
+    }
+    for (responses, signals) in &of_prompts {
+        for (response, accuracy) in responses.iter().zip(accuracies(signals, clip, gate)) {
+            measured[*response].accuracy = accuracy;
+        }
+    }
+    measured
+}
+
+fn embedding(round: &Round, references: &[&str], texts: &Texts<'_>, rows: &[u32]) -> Result<Vec<Measured>> {
+    let of_prompts: Vec<u32> = references.iter().map(|text| texts.row(text)).collect();
+    let of_each: Vec<u32> = round.responses().iter().map(|row| of_prompts[row.prompt as usize]).collect();
+    let losses = loss::embedding(texts.device(), texts.embeddings(), rows, &of_each)?;
+    Ok(losses.into_iter().map(Measured::new).collect())
+}
+
+fn exact(round: &Round, answers: &[String], matcher: &Matcher) -> Vec<Measured> {
+    let rows = round.responses().par_iter();
+    rows.map(|row| Measured::new(matcher.loss(&answers[row.prompt as usize], &row.text))).collect()
+}
+
+/// The mean loss of the reference's tokens, in nats; as accuracy their probability, in the geometric mean. A response whose arrays are
+/// missing or wrong has the largest loss, and accuracy 0.
+fn sent(round: &Round, arrays: Arrays, tokens: &[&[u32]], vocabulary: usize) -> Result<Vec<Measured>> {
+    let judge = |row: &Response| {
+        let tokens = tokens[row.prompt as usize];
+        let judged = match (arrays.file(row), arrays) {
+            (None, _) => Err(Fault { row: None, what: format!("no {} came with it", arrays.field()) }),
+            (Some(path), Arrays::Logits) => loss::logits(path, tokens, vocabulary)?,
+            (Some(path), Arrays::Logprobs) => loss::logprobs(path, tokens, vocabulary)?,
+        };
+        Ok(match judged {
+            Ok(losses) => {
+                let loss = losses.iter().sum::<f64>() / losses.len() as f64;
+                Measured { loss, accuracy: libm::exp(-loss), fault: None }
+            }
+            Err(fault) => Measured { loss: LARGEST_LOSS, accuracy: 0.0, fault: Some(fault.to_string()) },
+        })
+    };
+    round.responses().par_iter().map(judge).collect()
+}
+
+/// The tokens of a prompt's reference.
+fn tokens(prompt: &Prompt, vocabulary: usize) -> Result<&[u32]> {
+    let refuse = |problem: String| Error::Usage {
+        argument: format!("prompt {:?}", prompt.id),
+        problem,
+        remedy: "give its reference the field `tokens`: a list of ids in the vocabulary of the miners' model".into(),
+    };
+    let tokens = prompt.tokens.as_deref().ok_or_else(|| refuse("its reference has no tokens".into()))?;
+    match tokens.iter().find(|token| **token as usize >= vocabulary) {
+        None => Ok(tokens),
+        Some(token) => Err(refuse(format!("token {token} lies beyond the vocabulary of {vocabulary}"))),
+    }
+}
+
+/// The text of every prompt, in order.
+fn prompts(round: &Round) -> Result<Vec<&str>> {
+    let text = |prompt: &'_ Prompt| Error::Usage {
+        argument: format!("prompt {:?}", prompt.id),
+        problem: "its text is not known, and a language model judges answers by it".into(),
+        remedy: "give `prompt` in a row of the round or of the references, or choose another kind with --loss".into(),
+    };
+    round.prompts().iter().map(|prompt| prompt.text.as_deref().ok_or_else(|| text(prompt))).collect()
+}
+
+/// The reference of every prompt, in order.
+fn references(round: &Round) -> Result<Vec<&str>> {
+    round
+        .prompts()
+        .iter()
+        .map(|prompt| {
+            prompt.reference.as_deref().ok_or_else(|| Error::Usage {
+                argument: format!("prompt {:?}", prompt.id),
+                problem: "it has no reference to measure accuracy by".into(),
+                remedy: "give a file with one row {\"prompt_id\", \"reference\"} a prompt: --references FILE".into(),
+            })
+        })
+        .collect()
+}
+
+/// The answer that each prompt's reference gives.
+fn answers(round: &Round, references: &[&str], matcher: &Matcher) -> Result<Vec<String>> {
+    let prompts = round.prompts().iter().zip(references);
+    prompts
+        .map(|(prompt, reference)| {
+            matcher.answer(reference).ok_or_else(|| Error::Usage {
+                argument: format!("prompt {:?}", prompt.id),
+                problem: "its reference gives no answer to compare with".into(),
+                remedy: "set `match` (and `pattern`) in [loss] of the criteria so that every reference gives one, or take another \
+                         `kind`"
+                    .into(),
+            })
+        })
+        .collect()
+}
