@@ -1,6 +1,8 @@
 //! Softmax attention over packed sequences: every token attends to all tokens of its own sequence, or in causal models to itself and
 //! those before it. Sequences may share a prefix, which then stands in the batch once. Shader: `shaders/nn/attention.wgsl`.
 
+use std::ops::Range;
+
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
@@ -109,7 +111,7 @@ const KEYS: usize = 64;
 /// One shared head of a tile.
 #[derive(Default)]
 struct Workspace {
-    /// `[QUERIES][head]`.
+    /// `[QUERIES][head]`, heads of one number made two.
     queries: Vec<f32>,
     /// `[keys][head]`, as are the values; whole parts of [`KEYS`].
     keys: Vec<f32>,
@@ -125,6 +127,8 @@ impl Workspace {
     fn mix(&mut self, projected: &[f32], tile: &Tile, mixed: &mut [f32], sizes: Sizes, causal: bool, scale: f32) {
         let Sizes { heads, shared_heads, head, pitch } = sizes;
         let width = heads * head;
+        // One column would take another path through the crate: make it two.
+        let held = head.max(2);
         let (start, prefix) =
             (tile.start as usize, tile.prefix_start as usize..(tile.prefix_start + tile.prefix_length) as usize);
         let (first, queries) = (tile.first as usize, mixed.len() / width);
@@ -132,19 +136,19 @@ impl Workspace {
         let seen = prefix.len() + own;
         let padded = seen.next_multiple_of(KEYS);
         self.scores.resize(QUERIES * padded, 0.0);
-        self.products.resize(QUERIES * head, 0.0);
+        self.products.resize(QUERIES * held, 0.0);
         for shared in 0..shared_heads {
             let tokens = || prefix.clone().chain(start..start + own);
             let at = |part: usize| (heads + part * shared_heads + shared) * head;
-            gather(projected, pitch, tokens(), at(0), head, padded, &mut self.keys);
-            gather(projected, pitch, tokens(), at(1), head, padded, &mut self.values);
+            gather(projected, pitch, tokens(), at(0)..at(0) + head, padded, &mut self.keys);
+            gather(projected, pitch, tokens(), at(1)..at(1) + head, padded, &mut self.values);
             for h in shared * heads / shared_heads..(shared + 1) * heads / shared_heads {
                 let tokens = start + first..start + first + queries;
-                gather(projected, pitch, tokens, h * head, head, QUERIES, &mut self.queries);
+                gather(projected, pitch, tokens, h * head..(h + 1) * head, QUERIES, &mut self.queries);
                 multiply(
-                    [padded, QUERIES, head],
-                    (&self.keys, Strides { row: head, column: 1 }),
-                    (&self.queries, Strides { row: 1, column: head }),
+                    [padded, QUERIES, held],
+                    (&self.keys, Strides { row: held, column: 1 }),
+                    (&self.queries, Strides { row: 1, column: held }),
                     (&mut self.scores, Strides { row: 1, column: padded }),
                 );
                 vectorised(
@@ -160,15 +164,15 @@ impl Workspace {
                 );
                 for part in (0..padded).step_by(KEYS) {
                     multiply(
-                        [head, QUERIES, KEYS],
-                        (&self.values[part * head..], Strides { row: 1, column: head }),
+                        [held, QUERIES, KEYS],
+                        (&self.values[part * held..], Strides { row: 1, column: held }),
                         (&self.scores[part..], Strides { row: 1, column: padded }),
-                        (&mut self.products, Strides { row: 1, column: head }),
+                        (&mut self.products, Strides { row: 1, column: held }),
                     );
-                    for (mixed, products) in mixed.chunks_exact_mut(width).zip(self.products.chunks_exact(head)) {
+                    for (mixed, products) in mixed.chunks_exact_mut(width).zip(self.products.chunks_exact(held)) {
                         let mixed = &mut mixed[h * head..][..head];
                         if part == 0 {
-                            mixed.copy_from_slice(products);
+                            mixed.copy_from_slice(&products[..head]);
                         } else {
                             mixed.iter_mut().zip(products).for_each(|(mixed, product)| *mixed += product);
                         }
@@ -179,19 +183,22 @@ impl Workspace {
     }
 }
 
-/// Brings `head` numbers from number `at` on of each of `tokens` together, and zeros until there are `rows`.
+/// Brings `columns` of each of `tokens` together, at least two wide, and zeros until there are `rows`.
 fn gather(
     projected: &[f32],
     pitch: usize,
     tokens: impl Iterator<Item = usize>,
-    at: usize,
-    head: usize,
+    columns: Range<usize>,
     rows: usize,
     into: &mut Vec<f32>,
 ) {
     into.clear();
-    tokens.for_each(|token| into.extend_from_slice(&projected[token * pitch + at..][..head]));
-    into.resize(rows * head, 0.0);
+    let held = columns.len().max(2);
+    for token in tokens {
+        into.extend_from_slice(&projected[token * pitch..][columns.clone()]);
+        into.resize(into.len().next_multiple_of(held), 0.0);
+    }
+    into.resize(rows * held, 0.0);
 }
 
 /// softmax(scale * row), in place.
