@@ -161,30 +161,28 @@ fn smollm2_gives_pytorchs_gains() {
     let judge = Judge::load(&Device::cpu(), &path, None).unwrap();
     let golden = json("datasets/reference/smollm2_losses.json");
     let rows = golden["gains"].as_array().unwrap();
-    for share in [true, false] {
-        for (judgement, judged, baseline) in [
-            (Judgement::ReferenceGain, "nll_reference_given_response", "nll_reference"),
-            (Judgement::Explained, "nll_response_given_reference", "nll_response"),
-            (Judgement::Information, "nll_response", "nll_response_unprompted"),
-        ] {
-            let cases: Vec<Case<'_>> = rows
-                .iter()
-                .map(|row| Case {
-                    prompt: row["prompt"].as_str().unwrap(),
-                    response: row["response"].as_str().unwrap(),
-                    reference: row["reference"].as_str(),
-                })
-                .collect();
-            let reading = Reading { judgement, response_tokens: 96, reference_tokens: 96, share };
-            for (row, found) in rows.iter().zip(judge.judge(&cases, &reading, &mut |_| {}).unwrap()) {
-                let found = found.unwrap();
-                let right = [judged, baseline].map(|field| floats(&row[field]));
-                let off = worst(&found.token_losses, &right[0]).max(worst(&found.baseline, &right[1]));
-                assert!(off < 1e-3, "{judgement:?}, {}: {off}", row["miner"]);
-                let mean = |losses: &[f32]| losses.iter().copied().map(f64::from).sum::<f64>() / losses.len() as f64;
-                let loss = mean(&right[0]) - mean(&right[1]);
-                assert!((found.loss().unwrap() - loss).abs() < 1e-4, "{judgement:?}, {}", row["miner"]);
-            }
+    for (judgement, judged, baseline, share) in [
+        (Judgement::ReferenceGain, "nll_reference_given_response", "nll_reference", true),
+        (Judgement::Explained, "nll_response_given_reference", "nll_response", true),
+        (Judgement::Information, "nll_response", "nll_response_unprompted", false),
+    ] {
+        let cases: Vec<Case<'_>> = rows
+            .iter()
+            .map(|row| Case {
+                prompt: row["prompt"].as_str().unwrap(),
+                response: row["response"].as_str().unwrap(),
+                reference: row["reference"].as_str(),
+            })
+            .collect();
+        let reading = Reading { judgement, response_tokens: 96, reference_tokens: 96, share };
+        for (row, found) in rows.iter().zip(judge.judge(&cases, &reading, &mut |_| {}).unwrap()) {
+            let found = found.unwrap();
+            let right = [judged, baseline].map(|field| floats(&row[field]));
+            let off = worst(&found.token_losses, &right[0]).max(worst(&found.baseline, &right[1]));
+            assert!(off < 1e-3, "{judgement:?}, {}: {off}", row["miner"]);
+            let mean = |losses: &[f32]| losses.iter().copied().map(f64::from).sum::<f64>() / losses.len() as f64;
+            let loss = mean(&right[0]) - mean(&right[1]);
+            assert!((found.loss().unwrap() - loss).abs() < 1e-4, "{judgement:?}, {}", row["miner"]);
         }
     }
 }

@@ -20,8 +20,7 @@ fn number(start: u32, column: u32) -> f32 {
     let i = column % 32u;
     switch params.format {
         case FORMAT_F16: {
-            let two = unpack2x16float(weights[start + column / 2u]);
-            return select(two.x, two.y, column % 2u == 1u);
+            return half_float((weights[start + column / 2u] >> (column % 2u * 16u)) & 0xffffu);
         }
         case FORMAT_BF16: {
             return bitcast<f32>((weights[start + column / 2u] >> (column % 2u * 16u)) << 16u);
@@ -29,13 +28,13 @@ fn number(start: u32, column: u32) -> f32 {
         case FORMAT_Q8: {
             let block = start + column / 32u * 9u;
             let word = bitcast<i32>(weights[block + 1u + i / 4u]);
-            return bitcast<f32>(weights[block]) * f32(extractBits(word, i % 4u * 8u, 8u));
+            return bitcast<f32>(weights[block]) * f32((word << (24u - i % 4u * 8u)) >> 24u);
         }
         case FORMAT_Q4: {
             let block = start + column / 32u * 5u;
-            let scale_and_least = unpack2x16float(weights[block]);
+            let scale_and_least = half_floats(weights[block]);
             let byte = i % 16u;
-            let count = extractBits(weights[block + 1u + byte / 4u], byte % 4u * 8u + i / 16u * 4u, 4u);
+            let count = (weights[block + 1u + byte / 4u] >> (byte % 4u * 8u + i / 16u * 4u)) & 15u;
             return scale_and_least.x * f32(count) + scale_and_least.y;
         }
         default: {

@@ -23,3 +23,18 @@ fn row_words(format: u32, columns: u32) -> u32 {
         }
     }
 }
+
+// The f16 with these bits, exactly, small ones too; it is finite. (`unpack2x16float` is not core WGSL for naga, and may flush.)
+fn half_float(bits: u32) -> f32 {
+    let magnitude = bits & 0x7fffu;
+    var value = f32(magnitude) * 0x1p-24;
+    if magnitude >= 0x400u {
+        value = bitcast<f32>((magnitude << 13u) + 0x38000000u);
+    }
+    return select(value, -value, (bits & 0x8000u) != 0u);
+}
+
+// The two f16 of a word.
+fn half_floats(word: u32) -> vec2<f32> {
+    return vec2<f32>(half_float(word & 0xffffu), half_float(word >> 16u));
+}

@@ -17,7 +17,7 @@ fn load_weights(format: u32, row: u32, first_k: u32, depth: u32, lane: u32, pres
                 if first_k + k < depth {
                     let word = weights[start + (first_k + k) / 2u];
                     if format == FORMAT_F16 {
-                        two = unpack2x16float(word);
+                        two = half_floats(word);
                     } else {
                         two = vec2<f32>(bitcast<f32>(word << 16u), bitcast<f32>(word & 0xffff0000u));
                     }
@@ -33,20 +33,20 @@ fn load_weights(format: u32, row: u32, first_k: u32, depth: u32, lane: u32, pres
             for (var i = 0u; i < 4u; i++) {
                 let word = bitcast<i32>(weights[block + 1u + half + i]);
                 for (var byte = 0u; byte < 4u; byte++) {
-                    let count = f32(extractBits(word, byte * 8u, 8u));
+                    let count = f32((word << (24u - byte * 8u)) >> 24u);
                     tile_w[(i * 4u + byte) * PITCH + lane] = scale * count;
                 }
             }
         }
         case FORMAT_Q4: {
             let block = start + first_k / 32u * 5u;
-            let scale_and_least = unpack2x16float(weights[block]);
+            let scale_and_least = half_floats(weights[block]);
             // The lower four bits of the bytes are the first half of the block.
             let nibble = first_k % 32u / 16u * 4u;
             for (var i = 0u; i < 4u; i++) {
                 let word = weights[block + 1u + i];
                 for (var byte = 0u; byte < 4u; byte++) {
-                    let count = f32(extractBits(word, byte * 8u + nibble, 4u));
+                    let count = f32((word >> (byte * 8u + nibble)) & 15u);
                     tile_w[(i * 4u + byte) * PITCH + lane] = scale_and_least.x * count + scale_and_least.y;
                 }
             }
