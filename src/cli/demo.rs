@@ -30,7 +30,7 @@ pub(super) struct DemoArgs {
     /// The criteria (TOML); the defaults if left out
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How many of the 240 questions are asked [default: all, or 40 where a language model judges]
+    /// How many of the 240 questions are asked [default: all, or 24 where a language model judges]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=240))]
     questions: Option<u16>,
     #[command(flatten)]
@@ -49,8 +49,8 @@ pub(super) fn run(args: &DemoArgs, console: &Console, out: &mut dyn Write) -> Ou
     for (name, _) in VALIDATORS {
         pipeline::check_folder(&args.out.join(name))?;
     }
-    // A language model takes minutes for what is there: two dozen questions for each validator are enough to tell miners apart.
-    let few = if config.loss.reading().is_some() { 40 } else { usize::MAX };
+    // A language model takes minutes for what is there: a dozen questions for each validator show how it works.
+    let few = if config.loss.reading().is_some() { 24 } else { usize::MAX };
     let questions = args.questions.map_or(few, usize::from);
     let round = part(&round()?, |prompt| prompt < questions)?;
     pipeline::check_references(&round, &config.loss)?;
