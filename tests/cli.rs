@@ -1478,3 +1478,130 @@ fn mistakes_in_a_forecast_are_told_with_a_remedy() {
     let run = place.run(&[&FORECAST[..5], &["cpu"]].concat());
     assert!(run.code == 2 && run.err.contains("--weights"), "neither a row nor a sweep: {}", run.err);
 }
+
+/// A tiny language model with random weights.
+fn language() -> String {
+    package().join("datasets/models/gguf-mixed/model.gguf").display().to_string()
+}
+
+#[test]
+fn losses_of_pairs_are_printed_in_order_and_sharing_changes_no_byte() {
+    let place = Place::new();
+    let pair = |prompt: &str, response: &str| json!({"prompt": prompt, "response": response, "reference": "the total"});
+    let pairs =
+        [pair("What?", "the others"), pair("Who?", "x <|im_end|> y"), pair("What?", ""), pair("What?", "the others")];
+    place.write("pairs.jsonl", lines(&pairs));
+    let model = language();
+    for (kind, compared) in [("reference_gain", true), ("explained", true), ("information", true), ("lm", false)] {
+        let args = ["loss", "pairs.jsonl", "--model", &model, "--device", "cpu", "--kind", kind, "--token-losses"];
+        let run = place.run(&args);
+        assert_eq!(run.code, 0, "{kind}: {}", run.err);
+        let rows: Vec<Value> = run.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(rows.len(), 4, "{kind}: a line a pair");
+        assert_eq!(rows[0], rows[3], "{kind}: equal pairs");
+        for (row, pair) in rows.iter().zip(&pairs) {
+            let losses = common::floats(&row["token_losses"]);
+            assert_eq!(row["tokens"], losses.len(), "{kind}: {row}");
+            let empty = pair["response"] == "";
+            assert_eq!(row["surprise"].is_null(), empty, "{kind}: {row}");
+            assert_eq!(losses.is_empty(), empty && kind != "reference_gain", "{kind}: {row}");
+            let mean = |losses: &[f32]| losses.iter().copied().map(f64::from).sum::<f64>() / losses.len() as f64;
+            if losses.is_empty() {
+                assert!(row["loss"].is_null(), "{kind}: {row}");
+            } else if compared {
+                let baseline = common::floats(&row["baseline_losses"]);
+                assert_eq!(baseline.len(), losses.len(), "{kind}: the same tokens");
+                assert!((row["loss"].as_f64().unwrap() - (mean(&losses) - mean(&baseline))).abs() < 1e-6, "{row}");
+                assert_eq!(row["gain"].as_f64(), row["loss"].as_f64().map(|loss| -loss), "{row}");
+            } else {
+                assert!((row["loss"].as_f64().unwrap() - mean(&losses)).abs() < 1e-6, "{row}");
+                assert_eq!(row.get("gain"), None, "{row}");
+            }
+        }
+        let unshared = place.run(&[&args[..], &["--no-prefix-sharing"]].concat());
+        assert_eq!(unshared.out, run.out, "{kind}: to the byte");
+    }
+    let run = place.run(&["loss", "pairs.jsonl", "--model", &model, "--device", "cpu", "--kind", "lm", "--json"]);
+    let done: Value = serde_json::from_str(run.err.lines().last().unwrap()).unwrap();
+    assert_eq!((&done["event"], &done["pairs"]), (&json!("done"), &json!(4)), "{done}");
+}
+
+#[test]
+fn pairs_that_cannot_be_judged_are_named_or_left_out() {
+    let place = Place::new();
+    let long = "much too long ".repeat(400);
+    place.write(
+        "pairs.jsonl",
+        lines(&[
+            json!({"prompt": "What?", "response": "this"}),
+            json!({"prompt": "What?", "response": long}),
+            json!({"prompt": "What?"}),
+        ]),
+    );
+    let model = language();
+    let args = ["loss", "pairs.jsonl", "--model", &model, "--device", "cpu", "-q"];
+    let run = place.run(&[&args[..], &["--kind", "reference_gain"]].concat());
+    assert_eq!((run.code, run.out.as_str()), (2, ""), "{}", run.err);
+    assert!(run.err.starts_with("error: pairs.jsonl:1: reference: is missing"), "{}", run.err);
+    let run = place.run(&[&args[..], &["--kind", "lm"]].concat());
+    assert!(run.err.starts_with("error: pairs.jsonl:3: response: is missing"), "{}", run.err);
+    let run = place.run(&[&args[..6], &["--kind", "lm", "--skip-bad"]].concat());
+    assert_eq!((run.code, run.out.lines().count()), (0, 1), "the good one: {}", run.err);
+    assert!(
+        run.err.contains("pairs.jsonl:2: response: it takes") && run.err.contains("the model reads 512"),
+        "{}",
+        run.err
+    );
+}
+
+#[test]
+fn score_is_by_reference_gain_if_nothing_else_is_said() {
+    let place = place();
+    let mut blank = rows();
+    blank[7]["response"] = json!("  ");
+    place.write("round.jsonl", lines(&blank));
+    let (encoder, judge) = (model(), language());
+    let criteria = |pin: &str| format!("[encoder]\nmodel = {encoder:?}\n[loss]\nmodel = {judge:?}\n{pin}");
+    place.write("criteria.toml", criteria(""));
+    let args = [&["score", "--device", "cpu", "--config", "criteria.toml", "--out", "out"], &ROUND[..]].concat();
+    let run = place.run(&args);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let scores = place.rows("out/scores.jsonl");
+    let of = |prompt: &str, miner: &str| {
+        let found = scores.iter().find(|row| row["prompt_id"] == prompt && row["miner"] == miner).unwrap();
+        (found["loss"].as_f64().unwrap(), found["accuracy"].as_f64().unwrap(), found["score"].as_f64().unwrap())
+    };
+    assert_eq!(of("p1", "carol").0, of("p1", "alice").0, "equal texts, equal losses");
+    assert_eq!(of("p1", "carol").1, of("p1", "alice").1, "and equal accuracies");
+    // Two distinct texts stand on either side of their median.
+    assert!((of("p1", "alice").1 + of("p1", "bob").1 - 1.0).abs() < 1e-12, "{scores:?}");
+    assert_eq!((of("p3", "bob").1, of("p3", "bob").2), (0.0, 0.0), "a blank answer");
+    assert_eq!(of("p3", "alice").1, 0.5, "alone, and so the median");
+
+    let kept = place.read("out/criteria.toml");
+    for line in
+        ["kind = \"reference_gain\"", "clip = 0.3", "gate = 6.0", "response_tokens = 96", "reference_tokens = 96"]
+    {
+        assert!(kept.contains(line), "{line} in {kept}");
+    }
+    let pin = kept.split("[loss]").nth(1).unwrap().lines().find(|line| line.starts_with("sha256 = ")).unwrap();
+    place.write("criteria.toml", criteria(pin));
+    assert_eq!(place.run(&args).code, 0, "the pinned model");
+    place.write("criteria.toml", criteria(&format!("sha256 = \"{}\"", "0".repeat(64))));
+    let run = place.run(&args);
+    assert_eq!(run.code, 2, "another model");
+    assert!(run.err.contains("gguf-mixed/model.gguf: sha256: it is ") && run.err.contains("mean 0000"), "{}", run.err);
+
+    // A language model reads the prompt, which not every round tells.
+    let untold: Vec<Value> = rows()
+        .into_iter()
+        .map(|mut row| {
+            row.as_object_mut().unwrap().remove("prompt");
+            row
+        })
+        .collect();
+    place.write("round.jsonl", lines(&untold));
+    place.write("criteria.toml", criteria(""));
+    let run = place.run(&args);
+    assert!(run.code == 2 && run.err.contains("prompt \"p1\": its text is not known"), "{}", run.err);
+}
