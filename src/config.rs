@@ -90,9 +90,12 @@ pub struct LossConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference_tokens: Option<usize>,
     /// With kinds that compare losses: the distance from the median of a prompt's responses, in nats per token, from which on accuracy
-    /// is 0 or 1. 0.3 if left out.
+    /// is 0 or 1. 0.3 if left out; with [`LossKind::ExplainedSum`] in nats, 28.8 if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
+    /// With [`LossKind::Contrast`]: what cosines are divided by. 0.1 if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
     /// With kinds that compare losses: how many robust standard deviations a response's own loss may lie above the median of the
     /// prompt's responses before it is worth nothing. 6 if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,12 +111,17 @@ pub enum LossKind {
     ReferenceGain,
     /// How much the reference helps it to foretell the response's tokens, against the prompt's other responses.
     Explained,
+    /// The same, summed over the response's tokens: longer responses may gain more.
+    ExplainedSum,
     /// How much the prompt helps it to foretell the response's tokens, against the prompt's other responses.
     Information,
     /// How well it foretells the response's tokens: fluency, not worth.
     Lm,
     /// 1 - cosine of the embeddings of response and reference.
     Embedding,
+    /// How well the response's embedding tells its own reference from those of the round's other prompts (van den Oord et al. 2018,
+    /// InfoNCE).
+    Contrast,
     /// 0 if the response gives the reference's answer, else 1.
     Exact,
     /// The cross-entropy of the logits that came with the response, against the reference's tokens.
@@ -124,12 +132,14 @@ pub enum LossKind {
 
 impl LossKind {
     /// All of them, by the names that they have in criteria.
-    pub const ALL: [(&'static str, Self); 8] = [
+    pub const ALL: [(&'static str, Self); 10] = [
         ("reference_gain", Self::ReferenceGain),
         ("explained", Self::Explained),
+        ("explained_sum", Self::ExplainedSum),
         ("information", Self::Information),
         ("lm", Self::Lm),
         ("embedding", Self::Embedding),
+        ("contrast", Self::Contrast),
         ("exact", Self::Exact),
         ("logits", Self::Logits),
         ("logprobs", Self::Logprobs),
@@ -139,10 +149,10 @@ impl LossKind {
     pub fn judgement(self) -> Option<Judgement> {
         match self {
             Self::ReferenceGain => Some(Judgement::ReferenceGain),
-            Self::Explained => Some(Judgement::Explained),
+            Self::Explained | Self::ExplainedSum => Some(Judgement::Explained),
             Self::Information => Some(Judgement::Information),
             Self::Lm => Some(Judgement::Response),
-            Self::Embedding | Self::Exact | Self::Logits | Self::Logprobs => None,
+            Self::Embedding | Self::Contrast | Self::Exact | Self::Logits | Self::Logprobs => None,
         }
     }
 }
@@ -204,7 +214,14 @@ impl LossConfig {
 
     /// See [`LossConfig::clip`].
     pub fn clip(&self) -> f64 {
-        self.clip.unwrap_or(0.3)
+        let per_token = 0.3;
+        let otherwise = if self.kind == LossKind::ExplainedSum { per_token * TOKENS as f64 } else { per_token };
+        self.clip.unwrap_or(otherwise)
+    }
+
+    /// See [`LossConfig::temperature`].
+    pub fn temperature(&self) -> f64 {
+        self.temperature.unwrap_or(0.1)
     }
 
     /// See [`LossConfig::gate`].
@@ -216,7 +233,7 @@ impl LossConfig {
         let refuse = |key: &str, problem: String, remedy: &str| {
             Err(Error::Usage { argument: format!("loss.{key}"), problem, remedy: remedy.into() })
         };
-        for (key, value) in [("clip", self.clip()), ("gate", self.gate())] {
+        for (key, value) in [("clip", self.clip()), ("gate", self.gate()), ("temperature", self.temperature())] {
             if !(value > 0.0 && value <= 1e6) {
                 return refuse(
                     key,
@@ -331,6 +348,9 @@ impl Config {
         let mut effective = self.clone();
         if self.loss.kind == LossKind::Exact {
             effective.loss.compare.get_or_insert_default();
+        }
+        if self.loss.kind == LossKind::Contrast {
+            effective.loss.temperature = Some(self.loss.temperature());
         }
         if let Some(reading) = self.loss.reading() {
             let loss = &mut effective.loss;

@@ -583,3 +583,35 @@ fn a_round_without_rows_to_compare_is_wholly_novel() {
     let miner = outcome.miners.first().expect("one miner");
     assert_eq!(miner.novelty, 1.0, "his mean");
 }
+
+#[test]
+fn contrast_is_the_share_of_the_own_reference_among_all() {
+    let row = |prompt: &str, miner: &str, response: &str| Row {
+        prompt_id: prompt.into(),
+        miner: miner.into(),
+        response: response.into(),
+        ..Row::default()
+    };
+    let rows = vec![row("p", "a", "one two"), row("q", "a", "three"), row("q", "b", "what is asked in q")];
+    let embedder = tiny(&Device::cpu());
+    let cosine_loss = |config: &Config| -> Vec<f64> {
+        score(&embedder, &round(rows.clone()), &[], config).responses.iter().map(|row| row.loss).collect()
+    };
+    // The cosine to the own reference, and to the other prompt's.
+    let own = cosine_loss(&by_embedding());
+    let swapped = |prompt: &str| if prompt == "p" { "q" } else { "p" };
+    let other_rows = rows.iter().map(|row| Row { prompt_id: swapped(&row.prompt_id).into(), ..row.clone() });
+    let other: Vec<f64> = score(&embedder, &round(other_rows.collect()), &[], &by_embedding())
+        .responses
+        .iter()
+        .map(|row| row.loss)
+        .collect();
+    let mut config = Config::default();
+    config.loss.kind = LossKind::Contrast;
+    config.loss.temperature = Some(0.05);
+    let outcome = score(&embedder, &round(rows.clone()), &[], &config);
+    for ((row, own), other) in outcome.responses.iter().zip(own).zip(other) {
+        let share = 1.0 / (1.0 + ((own - other) / 0.05).exp());
+        assert!((row.accuracy - share).abs() < 1e-9 && (row.loss + share.ln()).abs() < 1e-9, "{row:?}, {share}");
+    }
+}

@@ -58,6 +58,8 @@ enum Kind {
     Lm,
     /// The response's tokens after prompt and reference, less after the prompt alone
     Explained,
+    /// The same, as a sum
+    ExplainedSum,
     /// The response's tokens after the prompt, less after an empty prompt
     Information,
 }
@@ -67,7 +69,7 @@ impl Kind {
         match self {
             Self::ReferenceGain => Judgement::ReferenceGain,
             Self::Lm => Judgement::Response,
-            Self::Explained => Judgement::Explained,
+            Self::Explained | Self::ExplainedSum => Judgement::Explained,
             Self::Information => Judgement::Information,
         }
     }
@@ -144,7 +146,7 @@ pub(super) fn run(args: &LossArgs, console: &Console, out: &mut dyn Write) -> Ou
             Ok(judged) => {
                 pairs += 1;
                 scored += judged.token_losses.len() + judged.baseline.len();
-                write_json(out, &row(&judged, args.token_losses))?;
+                write_json(out, &row(&judged, args.kind == Kind::ExplainedSum, args.token_losses))?;
             }
             Err(problem) => {
                 source.refuse(answer.line, "response", problem, "shorten the prompt or the response")?;
@@ -158,10 +160,11 @@ pub(super) fn run(args: &LossArgs, console: &Console, out: &mut dyn Write) -> Ou
     Ok(Status::Good)
 }
 
-fn row(judged: &Judged, all: bool) -> Row<'_> {
+fn row(judged: &Judged, sum: bool, all: bool) -> Row<'_> {
+    let loss = if sum { judged.total() } else { judged.loss() };
     Row {
-        loss: judged.loss(),
-        gain: judged.loss().filter(|_| !judged.baseline.is_empty()).map(|loss| -loss),
+        loss,
+        gain: loss.filter(|_| !judged.baseline.is_empty()).map(|loss| -loss),
         tokens: judged.token_losses.len(),
         surprise: judged.surprise,
         token_losses: all.then_some(judged.token_losses.as_slice()),

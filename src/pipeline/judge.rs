@@ -62,6 +62,11 @@ pub struct Judged {
 }
 
 impl Judged {
+    /// As [`Judged::loss`], summed over the tokens: in nats.
+    pub fn total(&self) -> Option<f64> {
+        Some(self.loss()? * self.token_losses.len() as f64)
+    }
+
     /// The mean loss, less the baseline's: in nats per token, the lower the better. `None` if no token was judged.
     pub fn loss(&self) -> Option<f64> {
         Some(mean(&self.token_losses)? - mean(&self.baseline).unwrap_or(0.0))
@@ -153,7 +158,7 @@ impl Judge {
     /// before how long it will take.
     ///
     /// # Errors
-    /// [`Error::Usage`](crate::Error::Usage) if a prompt cannot be put into the chat template; [`Error::Device`](crate::Error::Device)
+    /// [`Error::Usage`] if a prompt cannot be put into the chat template; [`Error::Device`]
     /// if the device fails.
     pub fn judge(
         &self,

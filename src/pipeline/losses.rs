@@ -28,9 +28,10 @@ pub(super) struct Measured {
 /// What judges a round's responses: a kind of loss with what it takes of the references, one for each prompt.
 pub(super) enum Measure<'a> {
     Embedding { references: Vec<&'a str> },
+    Contrast { references: Vec<&'a str>, temperature: f64 },
     Exact { keys: Vec<Key> },
     Sent { arrays: Arrays, tokens: Vec<&'a [u32]>, vocabulary: usize },
-    Language { reading: Reading, prompts: Vec<&'a str>, references: Vec<&'a str>, clip: f64, gate: f64 },
+    Language { reading: Reading, prompts: Vec<&'a str>, references: Vec<&'a str>, sum: bool, clip: f64, gate: f64 },
 }
 
 /// What a prompt's answers are compared with.
@@ -62,15 +63,12 @@ impl<'a> Measure<'a> {
             let references =
                 if reading.judgement.needs_reference() { references(round)? } else { vec![""; round.prompts().len()] };
             let (prompts, clip, gate) = (prompts(round)?, config.clip(), config.gate());
-            return Ok(Self::Language { reading, prompts, references, clip, gate });
+            let sum = config.kind == LossKind::ExplainedSum;
+            return Ok(Self::Language { reading, prompts, references, sum, clip, gate });
         }
         let references = references(round)?;
         match config.kind {
-            LossKind::ReferenceGain
-            | LossKind::Explained
-            | LossKind::Information
-            | LossKind::Lm
-            | LossKind::Embedding => Ok(Self::Embedding { references }),
+            LossKind::Contrast => Ok(Self::Contrast { references, temperature: config.temperature() }),
             LossKind::Exact => {
                 let matcher = config.matcher()?;
                 let prompts = round.prompts().iter().zip(references);
@@ -80,6 +78,8 @@ impl<'a> Measure<'a> {
             }
             LossKind::Logits => Self::sent(round, config, Arrays::Logits),
             LossKind::Logprobs => Self::sent(round, config, Arrays::Logprobs),
+            // Those that a language model judges are taken above.
+            _ => Ok(Self::Embedding { references }),
         }
     }
 
@@ -98,7 +98,7 @@ impl<'a> Measure<'a> {
     /// The references that it needs the embeddings of.
     pub(super) fn embeds(&self) -> &[&'a str] {
         match self {
-            Self::Embedding { references } => references,
+            Self::Embedding { references } | Self::Contrast { references, .. } => references,
             Self::Exact { .. } | Self::Sent { .. } | Self::Language { .. } => &[],
         }
     }
@@ -113,7 +113,7 @@ impl<'a> Measure<'a> {
         listen: Listener<'_>,
     ) -> Result<Vec<Measured>> {
         match self {
-            Self::Language { reading, prompts, references, clip, gate } => {
+            Self::Language { reading, prompts, references, sum, clip, gate } => {
                 let judge = judge.ok_or_else(|| Error::Usage {
                     argument: "judge".into(),
                     problem: "the criteria's kind of loss needs a language model, and none is given".into(),
@@ -122,10 +122,11 @@ impl<'a> Measure<'a> {
                 let judged = judged(round, prompts, references, judge, reading, listen)?;
                 Ok(match reading.judgement {
                     Judgement::Response => judged.into_iter().map(fluency).collect(),
-                    _ => relative(round, judged, *clip, *gate),
+                    _ => relative(round, judged, *sum, *clip, *gate),
                 })
             }
             Self::Embedding { references } => embedding(round, references, texts, rows),
+            Self::Contrast { references, temperature } => contrast(round, references, *temperature, texts, rows),
             Self::Exact { keys } => Ok(exact(round, keys)),
             Self::Sent { arrays, tokens, vocabulary } => sent(round, *arrays, tokens, *vocabulary),
         }
@@ -214,13 +215,19 @@ fn fluency(judged: std::result::Result<Judged, String>) -> Measured {
 }
 
 /// Each response against the others to its prompt.
-fn relative(round: &Round, judged: Vec<std::result::Result<Judged, String>>, clip: f64, gate: f64) -> Vec<Measured> {
+fn relative(
+    round: &Round,
+    judged: Vec<std::result::Result<Judged, String>>,
+    sum: bool,
+    clip: f64,
+    gate: f64,
+) -> Vec<Measured> {
     let mut texts: HashMap<(u32, &str), usize> = HashMap::new();
     let mut of_prompts = vec![(Vec::new(), Vec::new()); round.prompts().len()];
     let mut measured = Vec::with_capacity(judged.len());
     for (index, (row, judged)) in round.responses().iter().zip(judged).enumerate() {
         let judged = judged.unwrap_or_default();
-        let loss = judged.loss().unwrap_or(LARGEST_LOSS);
+        let loss = if sum { judged.total() } else { judged.loss() }.unwrap_or(LARGEST_LOSS);
         let text = *texts.entry((row.prompt, &row.text)).or_insert(index);
         let (responses, signals) = &mut of_prompts[row.prompt as usize];
         responses.push(index);
@@ -240,6 +247,28 @@ fn embedding(round: &Round, references: &[&str], texts: &Texts<'_>, rows: &[u32]
     let of_each: Vec<u32> = round.responses().iter().map(|row| of_prompts[row.prompt as usize]).collect();
     let losses = loss::embedding(texts.device(), texts.embeddings(), rows, &of_each)?;
     Ok(losses.into_iter().map(Measured::new).collect())
+}
+
+/// -ln of the share that its own reference has in the softmax over all references of the cosine divided by the temperature; as accuracy
+/// that share.
+fn contrast(
+    round: &Round,
+    references: &[&str],
+    temperature: f64,
+    texts: &Texts<'_>,
+    rows: &[u32],
+) -> Result<Vec<Measured>> {
+    let of_prompts: Vec<u32> = references.iter().map(|text| texts.row(text)).collect();
+    let mut measured = Vec::with_capacity(rows.len());
+    for (row, embedding) in round.responses().iter().zip(rows) {
+        // 1 - cosine: what is nearer is smaller.
+        let losses =
+            loss::embedding(texts.device(), texts.embeddings(), &vec![*embedding; of_prompts.len()], &of_prompts)?;
+        let own = losses[row.prompt as usize];
+        let loss = libm::log(losses.iter().map(|other| libm::exp((own - other) / temperature)).sum());
+        measured.push(Measured { loss, accuracy: libm::exp(-loss), fault: None });
+    }
+    Ok(measured)
 }
 
 fn exact(round: &Round, keys: &[Key]) -> Vec<Measured> {
