@@ -80,6 +80,17 @@ pub enum Error {
         remedy: String,
     },
 
+    /// A device, or the budget that it was given, has no room for what is asked.
+    #[error("device {device}: {problem}")]
+    Memory {
+        /// The device's name.
+        device: String,
+        /// What it has no room for.
+        problem: String,
+        /// What to do about it.
+        remedy: String,
+    },
+
     /// A device computes other numbers than it must.
     #[error("device {device}: self-test: {kernel}: {problem}")]
     SelfTest {
@@ -132,6 +143,7 @@ impl Error {
             | Self::File { remedy, .. }
             | Self::Model { remedy, .. }
             | Self::Device { remedy, .. }
+            | Self::Memory { remedy, .. }
             | Self::SelfTest { remedy, .. }
             | Self::Usage { remedy, .. } => (!remedy.is_empty()).then_some(remedy.as_str()),
         }

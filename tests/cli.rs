@@ -381,8 +381,11 @@ fn mistakes_on_the_command_line_are_told_with_a_remedy() {
     place.write("ones.jsonl", lines(&[vector(96)]));
     place.write("state.json", "{\"n\": 1}");
     place.write("texts.jsonl", "{\"text\":\"seven\"}\n");
+    let long = "seven and ".repeat(30);
+    place.write("pairs.jsonl", lines(&[json!({"prompt": "?", "response": long, "reference": "seven"})]));
     fs::create_dir(place.path("folder")).unwrap();
     let model = model();
+    let judge = package().join("datasets/models/gguf-q4_1").display().to_string();
     let cases: &[&[&str]] = &[
         &["score", "missing.jsonl", "--out", "out"],
         &["score", "folder", "--out", "out"],
@@ -409,6 +412,47 @@ fn mistakes_on_the_command_line_are_told_with_a_remedy() {
         &["embed", "round.jsonl", "--model", &model, "--device", "cpu", "-q"],
         &["embed", "round.jsonl", "--model", &model, "--device", "cpu", "-q", "--max-tokens", "1"],
         &["embed", "round.jsonl", "--model", &model, "--device", "cpu", "-q", "--max-tokens", "99999999999"],
+        &[
+            "embed",
+            "texts.jsonl",
+            "--model",
+            &model,
+            "--device",
+            "cpu",
+            "--threads",
+            "1",
+            "-q",
+            "--memory-budget",
+            "50kB",
+        ],
+        &[
+            "loss",
+            "pairs.jsonl",
+            "--model",
+            &judge,
+            "--device",
+            "cpu",
+            "--threads",
+            "1",
+            "-q",
+            "--memory-budget",
+            "150KiB",
+        ],
+        &[
+            "loss",
+            "pairs.jsonl",
+            "--model",
+            &judge,
+            "--device",
+            "cpu",
+            "--threads",
+            "1",
+            "-q",
+            "--memory-budget",
+            "700kB",
+            "--kind",
+            "lm",
+        ],
         &["eval", "--sts", "missing.jsonl"],
         &["eval", "--sts", "round.jsonl"],
         &["epoch", "missing.json"],
@@ -429,7 +473,7 @@ fn mistakes_on_the_command_line_are_told_with_a_remedy() {
     let mut said = String::new();
     for args in cases {
         let run = place.run(args);
-        let shown = args.join(" ").replace(&model, "MODEL");
+        let shown = args.join(" ").replace(&model, "MODEL").replace(&judge, "JUDGE");
         assert_eq!((run.code, run.out.as_str()), (2, ""), "{shown}: {}", run.err);
         let told: Vec<&str> = run.err.lines().collect();
         assert_eq!(told.len(), 2, "{shown}: one line and its help: {}", run.err);

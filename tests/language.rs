@@ -9,6 +9,7 @@ use serde_json::Value;
 use tauscore::device::Device;
 use tauscore::nn::llama::LlamaModel;
 use tauscore::pipeline::judge::{Case, Judge, Judgement, Reading};
+use tauscore::progress::Event;
 use tauscore::stages::language::{LanguageModel, Passage};
 
 /// The models that are made here, one of them of each kind of packing.
@@ -128,6 +129,69 @@ fn what_cannot_be_computed_is_refused_by_name() {
     }
     let nothing = Passage { prefix: 0, tokens: &[], scored: vec![] };
     assert_eq!(model.losses(&[&[]], &[nothing], |_| {}).unwrap(), [Vec::<f32>::new()], "nothing scored, nothing done");
+}
+
+/// Passages of as many tokens each after one prefix, all of which are scored.
+fn alike(tokens: &[u32], length: usize) -> Vec<Passage<'_>> {
+    tokens.chunks_exact(length).map(|tokens| Passage { prefix: 0, tokens, scored: vec![0..length; 1] }).collect()
+}
+
+fn noise(count: usize) -> Vec<u32> {
+    (0..count as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 8) % 289).collect()
+}
+
+#[test]
+fn ten_thousand_passages_take_the_memory_of_a_thousand() {
+    let tokens = noise(10_000);
+    // One adapter will do: the ledger is the same for all of them, and software takes its time.
+    for device in all_devices().into_iter().take(2) {
+        let most = |passages: usize| {
+            let device = device.with_budget(Some(1 << 20));
+            let model = tiny(&device, "gguf-q4_1");
+            let found = model.losses(&[&[1, 2, 3]], &alike(&tokens[..passages], 1), |_| {}).unwrap();
+            assert_eq!(found.len(), passages, "{}: a list for each", device.name());
+            device.memory().most
+        };
+        let (few, many) = (most(1000), most(10_000));
+        assert!(few == many && few > 15 << 16, "{}: {few} bytes, then {many}", device.name());
+    }
+}
+
+#[test]
+fn a_budget_is_kept_and_changes_no_bit() {
+    let tokens = noise(400);
+    let passages: Vec<Passage<'_>> = [1, 17, 64, 200].iter().flat_map(|length| alike(&tokens, *length)).collect();
+    for device in all_devices() {
+        let name = device.name();
+        let (mut right, mut refused, mut kept) = (None, 0, 0);
+        for budget in [None, Some(64 << 20), Some(3 << 20), Some(2 << 20), Some(1 << 20), Some(100_000)] {
+            let device = device.with_budget(budget);
+            let model = LlamaModel::open(&package().join("datasets/models/gguf-q4_1")).unwrap();
+            let found = LanguageModel::new(&device, &model).and_then(|model| {
+                model.losses(&[&[1, 2, 3]], &passages, |event| {
+                    assert!(!matches!(event, Event::Warning { .. }), "{event:?}")
+                })
+            });
+            match found {
+                Ok(found) => {
+                    assert!(right.get_or_insert_with(|| found.clone()) == &found, "{name}: other bits with {budget:?}");
+                    assert!(budget.is_none_or(|budget| device.memory().most <= budget), "{name}: {budget:?}");
+                    kept += 1;
+                }
+                Err(error) => {
+                    let (text, remedy) = (error.to_string(), error.remedy().unwrap());
+                    assert!(text.contains("does not hold the model") && text.contains("KiB"), "{text}");
+                    assert!(
+                        remedy.starts_with("allow --memory-budget ") && remedy.ends_with("MiB or more"),
+                        "{remedy}"
+                    );
+                    refused += 1;
+                }
+            }
+            assert_eq!(device.memory().now, 0, "{name}: all is given back with {budget:?}");
+        }
+        assert!(kept >= 3 && refused >= 1, "{name}: {kept} budgets hold it, {refused} do not");
+    }
 }
 
 /// Losses of the real model as PyTorch computes them in f64 from the same weights.

@@ -20,6 +20,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
@@ -94,6 +95,9 @@ struct DeviceArgs {
     /// auto (hardware GPU, else CPU), cpu, gpu, or part of an adapter's name, driver, PCI bus id or vendor:device
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: Choice,
+    /// The most memory that the device's buffers may take, weights included, as 512MiB or 8GB [default: what there is]
+    #[arg(long, value_name = "SIZE")]
+    memory_budget: Option<ByteSize>,
 }
 
 /// Which model to use.
@@ -197,7 +201,7 @@ fn run(cli: &Cli, console: &Console, out: &mut dyn Write) -> Outcome {
 impl DeviceArgs {
     /// Opens the device and says which it is.
     fn open(&self, console: &Console) -> Result<Device> {
-        let device = Device::open(&self.device)?;
+        let device = Device::open(&self.device)?.with_budget(self.memory_budget.map(|size| size.as_u64()));
         console.note(&format!("device: {}", device.name()));
         if self.device == Choice::Gpu && device.is_software() {
             console.warn("this is a software adapter: --device cpu is several times faster");
@@ -210,7 +214,7 @@ impl DeviceArgs {
     fn load<T>(&self, device: Device, console: &Console, load: impl Fn(&Device) -> Result<T>) -> Result<T> {
         match load(&device) {
             Err(error @ Error::SelfTest { .. }) if self.device == Choice::Auto && !device.is_cpu() => {
-                let device = Device::cpu();
+                let device = Device::cpu().with_budget(device.budget());
                 console.warn(&format!("{error}; going on with the {}", device.name()));
                 load(&device)
             }
@@ -302,7 +306,10 @@ mod tests {
 
     fn arguments(device: &str) -> (DeviceArgs, Console) {
         let global = Global { json: false, quiet: true, verbose: 0, threads: None };
-        (DeviceArgs { device: device.parse().expect("any text is a choice") }, Console::new(&global))
+        (
+            DeviceArgs { device: device.parse().expect("any text is a choice"), memory_budget: None },
+            Console::new(&global),
+        )
     }
 
     /// Loads nothing, and holds adapters to a wrong answer. Gives whether it is the CPU.

@@ -6,23 +6,25 @@ use std::sync::{Arc, RwLock};
 
 use bytemuck::Pod;
 
-/// Where the bytes are.
+use super::memory::Held;
+
+/// Where the bytes are, with their entry in the ledger.
 #[derive(Debug)]
 pub(super) enum Raw {
     /// Host memory, in words so that every element type is aligned.
-    Cpu(RwLock<Vec<u64>>),
+    Cpu(RwLock<Vec<u64>>, #[expect(dead_code, reason = "it counts for as long as it lives")] Held),
     /// Device memory.
     #[cfg(feature = "gpu")]
-    Gpu(wgpu::Buffer),
+    Gpu(wgpu::Buffer, #[expect(dead_code, reason = "it counts for as long as it lives")] Held),
 }
 
 impl Raw {
     /// The host memory, if it is there.
     pub(super) fn words(&self) -> Option<&RwLock<Vec<u64>>> {
         match self {
-            Self::Cpu(words) => Some(words),
+            Self::Cpu(words, _) => Some(words),
             #[cfg(feature = "gpu")]
-            Self::Gpu(_) => None,
+            Self::Gpu(..) => None,
         }
     }
 }

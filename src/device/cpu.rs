@@ -6,11 +6,17 @@ use bytemuck::Pod;
 
 use super::buffer::{Binding, Raw};
 use super::kernel::{Access, Args, Kernel, Slot};
+use super::memory::Held;
 use crate::{Error, Result};
 
+/// What a buffer of `bytes` bytes takes.
+pub(super) fn size(bytes: usize) -> u64 {
+    (bytes as u64).next_multiple_of(size_of::<u64>() as u64)
+}
+
 /// Host memory for `bytes` bytes, zeroed.
-pub(super) fn allocate(bytes: usize) -> Raw {
-    Raw::Cpu(RwLock::new(vec![0; bytes.div_ceil(size_of::<u64>())]))
+pub(super) fn allocate(bytes: usize, held: Held) -> Raw {
+    Raw::Cpu(RwLock::new(vec![0; bytes.div_ceil(size_of::<u64>())]), held)
 }
 
 /// Runs `kernel`'s twin on `bindings`.

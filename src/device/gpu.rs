@@ -8,6 +8,7 @@ use bytemuck::Pod;
 use super::buffer::Raw;
 use super::choice::{Adapter, AdapterKind};
 use super::kernel::{Kernel, Variant};
+use super::memory::Held;
 use super::{Call, Limits};
 use crate::{Error, Result};
 
@@ -40,7 +41,7 @@ pub(super) struct Gpu {
     pipelines: Mutex<HashMap<(&'static str, Vec<u32>), wgpu::ComputePipeline>>,
     recorded: Mutex<Recorded>,
     /// The first error that wgpu reported and nobody has been told of yet.
-    failure: Arc<Mutex<Option<String>>>,
+    failure: Arc<Mutex<Option<Failure>>>,
     /// Why the device was lost. From then on nothing it says can be trusted.
     lost: Arc<Mutex<Option<String>>>,
 }
@@ -49,6 +50,13 @@ impl std::fmt::Debug for Gpu {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Gpu").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// What wgpu reported.
+struct Failure {
+    /// Whether there was no memory, and all else is well.
+    memory: bool,
+    problem: String,
 }
 
 /// What is to be submitted.
@@ -70,6 +78,7 @@ pub(super) struct Request {
     bytes: usize,
     /// The submission that the copy is in; later ones need not be waited for.
     submission: Option<wgpu::SubmissionIndex>,
+    _held: Held,
 }
 
 /// All adapters, hardware and software, of the backends compiled in.
@@ -146,7 +155,8 @@ impl Gpu {
         let failure = Arc::new(Mutex::new(None));
         let reported = failure.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            lock(&reported).get_or_insert_with(|| error.to_string());
+            let memory = matches!(error, wgpu::Error::OutOfMemory { .. });
+            lock(&reported).get_or_insert_with(|| Failure { memory, problem: error.to_string() });
         }));
         let lost = Arc::new(Mutex::new(None));
         let told = lost.clone();
@@ -196,8 +206,8 @@ impl Gpu {
         }
     }
 
-    pub(super) fn allocate(&self, bytes: usize) -> Result<wgpu::Buffer> {
-        let size = (bytes as u64).max(16).next_multiple_of(16);
+    /// A buffer of `size` bytes, see [`size`].
+    pub(super) fn allocate(&self, size: u64) -> Result<wgpu::Buffer> {
         if size > self.limits.max_buffer_size {
             return Err(self.error(format!(
                 "a buffer of {size} bytes is larger than the adapter's limit of {}",
@@ -230,7 +240,7 @@ impl Gpu {
         })?;
         let mut entries = Vec::with_capacity(call.bindings.len() + 1);
         for (index, binding) in call.bindings.iter().enumerate() {
-            let Raw::Gpu(buffer) = &**binding.raw else {
+            let Raw::Gpu(buffer, _) = &**binding.raw else {
                 return Err(super::foreign());
             };
             if binding.size as u64 > self.limits.max_storage_buffer_binding_size {
@@ -261,10 +271,10 @@ impl Gpu {
         self.check()
     }
 
-    pub(super) fn request(&self, buffer: &wgpu::Buffer, offset: usize, bytes: usize) -> Result<Request> {
+    pub(super) fn request(&self, buffer: &wgpu::Buffer, offset: usize, bytes: usize, held: Held) -> Result<Request> {
         let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("staging"),
-            size: (bytes as u64).max(4),
+            size: size(bytes),
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
@@ -281,11 +291,11 @@ impl Gpu {
         let failure = self.failure.clone();
         staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
             if let Err(error) = result {
-                lock(&failure).get_or_insert_with(|| error.to_string());
+                lock(&failure).get_or_insert_with(|| Failure { memory: false, problem: error.to_string() });
             }
         });
         self.check()?;
-        Ok(Request { staging, bytes, submission })
+        Ok(Request { staging, bytes, submission, _held: held })
     }
 
     pub(super) fn wait<T: Pod>(&self, request: Request) -> Result<Vec<T>> {
@@ -364,8 +374,14 @@ impl Gpu {
 
     /// Fails if wgpu has reported an error since the last look, and for ever once the device is lost.
     fn check(&self) -> Result<()> {
-        let problem = lock(&self.lost).clone().or_else(|| lock(&self.failure).take());
-        problem.map_or(Ok(()), |problem| Err(self.error(problem)))
+        if let Some(problem) = lock(&self.lost).clone() {
+            return Err(self.error(problem));
+        }
+        match lock(&self.failure).take() {
+            None => Ok(()),
+            Some(Failure { memory: true, problem }) => Err(super::no_room(&self.name, problem)),
+            Some(Failure { memory: false, problem }) => Err(self.error(problem)),
+        }
     }
 
     fn error(&self, problem: String) -> Error {
@@ -375,6 +391,11 @@ impl Gpu {
             remedy: "free memory on the device, choose another with --device, or use --device cpu".into(),
         }
     }
+}
+
+/// What a buffer of `bytes` bytes takes.
+pub(super) fn size(bytes: usize) -> u64 {
+    (bytes as u64).max(16).next_multiple_of(16)
 }
 
 /// Binds `size` bytes of `buffer` from byte `offset` on.

@@ -6,6 +6,7 @@ pub mod ceiling;
 mod choice;
 mod cpu;
 mod kernel;
+mod memory;
 pub mod parity;
 
 #[cfg(feature = "gpu")]
@@ -15,20 +16,26 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytemuck::Pod;
+use bytesize::ByteSize;
 
 pub use buffer::{Binding, Buffer};
 pub use choice::{Adapter, AdapterKind, Choice, adapters};
 pub use cpu::Instructions;
 pub(crate) use cpu::{simd, vectorised};
 pub use kernel::{Access, Args, Data, Kernel, Noise, Parity, Sample, Variant, Wgsl};
+pub use memory::Memory;
 
 use buffer::Raw;
+use memory::{Held, Ledger};
 
 use crate::{Error, Result};
 
 /// Something that runs kernels: the CPU, or a GPU adapter. Cloning shares it.
 #[derive(Clone, Debug)]
-pub struct Device(Arc<Executor>);
+pub struct Device {
+    executor: Arc<Executor>,
+    ledger: Arc<Ledger>,
+}
 
 #[derive(Debug)]
 enum Executor {
@@ -62,7 +69,7 @@ pub struct Limits {
 impl Device {
     /// The CPU.
     pub fn cpu() -> Self {
-        Self(Arc::new(Executor::Cpu))
+        Self::of(Executor::Cpu)
     }
 
     /// Opens what `choice` says.
@@ -78,12 +85,60 @@ impl Device {
 
     #[cfg(feature = "gpu")]
     fn gpu(gpu: gpu::Gpu) -> Self {
-        Self(Arc::new(Executor::Gpu(Box::new(gpu))))
+        Self::of(Executor::Gpu(Box::new(gpu)))
+    }
+
+    fn of(executor: Executor) -> Self {
+        Self { executor: Arc::new(executor), ledger: Arc::default() }
+    }
+
+    /// The same device with a ledger of its own, in which buffers may take `bytes` in all, or as much as there is. Those made before
+    /// are not counted. It is enforced, and planned with: stages cut their batches to what is left, and give back what they do not
+    /// need any more.
+    pub fn with_budget(&self, bytes: Option<u64>) -> Self {
+        Self { executor: self.executor.clone(), ledger: Ledger::new(bytes) }
+    }
+
+    /// As [`Device::with_budget`], but out of memory beyond `bytes` without anybody's knowing it before.
+    #[cfg(test)]
+    pub(crate) fn with_room(&self, bytes: u64) -> Self {
+        Self { executor: self.executor.clone(), ledger: Ledger::with_room(bytes) }
+    }
+
+    /// What its buffers take, and the most that they took.
+    pub fn memory(&self) -> Memory {
+        self.ledger.memory()
+    }
+
+    /// The budget in bytes, where one is set.
+    pub fn budget(&self) -> Option<u64> {
+        self.ledger.budget()
+    }
+
+    /// What the budget leaves, in bytes, where one is set.
+    pub fn left(&self) -> Option<u64> {
+        Some(self.budget()?.saturating_sub(self.memory().now))
+    }
+
+    /// An entry in the ledger, unless it would go beyond the budget.
+    fn hold(&self, bytes: u64) -> Result<Held> {
+        self.ledger.hold(bytes).ok_or_else(|| {
+            let problem = format!("there is no room for {} more", ByteSize(bytes));
+            no_room(
+                &self.name(),
+                match self.budget() {
+                    Some(budget) => {
+                        format!("{problem}: {} are in use, {} may be", ByteSize(self.memory().now), ByteSize(budget))
+                    }
+                    None => problem,
+                },
+            )
+        })
     }
 
     /// The name a person knows the device by.
     pub fn name(&self) -> String {
-        match &*self.0 {
+        match &*self.executor {
             Executor::Cpu => format!("CPU ({} threads)", rayon::current_num_threads()),
             #[cfg(feature = "gpu")]
             Executor::Gpu(gpu) => gpu.name().to_owned(),
@@ -92,12 +147,12 @@ impl Device {
 
     /// Whether kernels run as twins.
     pub fn is_cpu(&self) -> bool {
-        matches!(*self.0, Executor::Cpu)
+        matches!(*self.executor, Executor::Cpu)
     }
 
     /// Whether this is an adapter that computes on the CPU.
     pub fn is_software(&self) -> bool {
-        match &*self.0 {
+        match &*self.executor {
             Executor::Cpu => false,
             #[cfg(feature = "gpu")]
             Executor::Gpu(gpu) => gpu.is_software(),
@@ -106,7 +161,7 @@ impl Device {
 
     /// Which form of the kernels' shaders it runs.
     pub fn variant(&self) -> Variant {
-        match &*self.0 {
+        match &*self.executor {
             Executor::Cpu => Variant::Core,
             #[cfg(feature = "gpu")]
             Executor::Gpu(gpu) => gpu.variant(),
@@ -115,7 +170,7 @@ impl Device {
 
     /// What the device allows.
     pub fn limits(&self) -> Limits {
-        match &*self.0 {
+        match &*self.executor {
             Executor::Cpu => Limits { binding_bytes: u64::MAX, batch_tokens: 1024 },
             #[cfg(feature = "gpu")]
             Executor::Gpu(gpu) => gpu.limits(),
@@ -125,13 +180,16 @@ impl Device {
     /// A buffer of `len` zeros.
     ///
     /// # Errors
-    /// [`Error::Device`] if the device has no room, or the buffer is larger than one binding may be.
+    /// [`Error::Memory`] if the device or its budget has no room; [`Error::Device`] if the buffer is larger than the device allows.
     pub fn zeros<T: Pod>(&self, len: usize) -> Result<Buffer<T>> {
         let bytes = len * const { whole_words::<T>() };
-        Ok(match &*self.0 {
-            Executor::Cpu => Buffer::new(cpu::allocate(bytes), len),
+        Ok(match &*self.executor {
+            Executor::Cpu => Buffer::new(cpu::allocate(bytes, self.hold(cpu::size(bytes))?), len),
             #[cfg(feature = "gpu")]
-            Executor::Gpu(gpu) => Buffer::new(Raw::Gpu(gpu.allocate(bytes)?), len),
+            Executor::Gpu(gpu) => {
+                let held = self.hold(gpu::size(bytes))?;
+                Buffer::new(Raw::Gpu(gpu.allocate(gpu::size(bytes))?, held), len)
+            }
         })
     }
 
@@ -151,10 +209,10 @@ impl Device {
     /// [`Error::Usage`] if it does not fit; [`Error::Device`] if the device fails.
     pub fn write<T: Pod>(&self, buffer: &Buffer<T>, start: usize, data: &[T]) -> Result<()> {
         let offset = span(buffer, &(start..start + data.len()))?;
-        match (&*self.0, &*buffer.raw) {
-            (Executor::Cpu, Raw::Cpu(words)) => cpu::write(words, offset, data),
+        match (&*self.executor, &*buffer.raw) {
+            (Executor::Cpu, Raw::Cpu(words, _)) => cpu::write(words, offset, data),
             #[cfg(feature = "gpu")]
-            (Executor::Gpu(gpu), Raw::Gpu(raw)) => gpu.write(raw, offset, bytemuck::cast_slice(data))?,
+            (Executor::Gpu(gpu), Raw::Gpu(raw, _)) => gpu.write(raw, offset, bytemuck::cast_slice(data))?,
             #[cfg(feature = "gpu")]
             _ => return Err(foreign()),
         }
@@ -178,7 +236,7 @@ impl Device {
         if let Some(problem) = mismatch {
             return Err(Error::Kernel { kernel: kernel.name, problem });
         }
-        match &*self.0 {
+        match &*self.executor {
             Executor::Cpu => cpu::dispatch(kernel, call.params, call.bindings),
             #[cfg(feature = "gpu")]
             Executor::Gpu(gpu) => gpu.dispatch(kernel, call),
@@ -191,11 +249,12 @@ impl Device {
     /// [`Error::Device`] if the device fails; [`Error::Usage`] if `range` lies outside.
     pub fn request<T: Pod>(&self, buffer: &Buffer<T>, range: Range<usize>) -> Result<Download<T>> {
         let offset = span(buffer, &range)?;
-        Ok(match (&*self.0, &*buffer.raw) {
-            (Executor::Cpu, Raw::Cpu(words)) => Download(Pending::Ready(cpu::read(words, offset, range.len()))),
+        Ok(match (&*self.executor, &*buffer.raw) {
+            (Executor::Cpu, Raw::Cpu(words, _)) => Download(Pending::Ready(cpu::read(words, offset, range.len()))),
             #[cfg(feature = "gpu")]
-            (Executor::Gpu(gpu), Raw::Gpu(raw)) => {
-                Download(Pending::Gpu(self.clone(), gpu.request(raw, offset, range.len() * size_of::<T>())?))
+            (Executor::Gpu(gpu), Raw::Gpu(raw, _)) => {
+                let bytes = range.len() * size_of::<T>();
+                Download(Pending::Gpu(self.clone(), gpu.request(raw, offset, bytes, self.hold(gpu::size(bytes))?)?))
             }
             #[cfg(feature = "gpu")]
             _ => return Err(foreign()),
@@ -215,7 +274,7 @@ impl Device {
     /// # Errors
     /// [`Error::Device`] if the device fails.
     pub fn finish(&self) -> Result<()> {
-        match &*self.0 {
+        match &*self.executor {
             Executor::Cpu => Ok(()),
             #[cfg(feature = "gpu")]
             Executor::Gpu(gpu) => gpu.finish(),
@@ -244,7 +303,7 @@ impl<T: Pod> Download<T> {
         match self.0 {
             Pending::Ready(elements) => Ok(elements),
             #[cfg(feature = "gpu")]
-            Pending::Gpu(device, request) => match &*device.0 {
+            Pending::Gpu(device, request) => match &*device.executor {
                 Executor::Gpu(gpu) => gpu.wait(request),
                 Executor::Cpu => Err(foreign()),
             },
@@ -268,6 +327,15 @@ fn span<T: Pod>(buffer: &Buffer<T>, range: &Range<usize>) -> Result<usize> {
         problem: format!("{range:?} lies outside a buffer of {} elements", buffer.len()),
         remedy: String::new(),
     })
+}
+
+/// The device called `name` is out of memory.
+fn no_room(name: &str, problem: String) -> Error {
+    Error::Memory {
+        device: name.to_owned(),
+        problem,
+        remedy: "allow more with --memory-budget, free memory on the device, choose another with --device, or use --device cpu".into(),
+    }
 }
 
 #[cfg(feature = "gpu")]

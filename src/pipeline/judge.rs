@@ -9,12 +9,9 @@ use crate::device::Device;
 use crate::models;
 use crate::nn::llama::{Checkpoint, LlamaModel};
 use crate::progress::{Event, Listener};
-use crate::stages::language::{LanguageModel, Passage};
+use crate::stages::language::{LanguageModel, Passage, STAGE};
 use crate::stages::tokens::ChatTokenizer;
 use crate::{Error, Result};
-
-/// The name of this stage in events.
-const STAGE: &str = "judging";
 
 /// Tokens that are timed to tell how long the others will take.
 const SAMPLE: usize = 128;
@@ -204,20 +201,20 @@ impl Judge {
 
     /// The passages' losses, with events.
     fn losses(&self, prefixes: &[&[u32]], passages: &[Passage<'_>], listen: Listener<'_>) -> Result<Vec<Vec<f32>>> {
-        let total = self.model.tokens(prefixes, passages);
+        let total = self.model.tokens(prefixes, passages)?;
         if self.device().is_cpu() && total > SAMPLE as u64 {
             let sample = vec![0; SAMPLE];
             let passage = Passage { prefix: 0, tokens: &sample, scored: one(1..SAMPLE) };
             let began = Instant::now();
-            self.model.losses(&[&[]], &[passage], |_| {})?;
+            self.model.losses(&[&[]], &[passage], |event| {
+                if matches!(event, Event::Warning { .. }) {
+                    listen(event);
+                }
+            })?;
             let seconds = began.elapsed().as_secs_f64() * total as f64 / SAMPLE as f64;
             listen(Event::Expected { stage: STAGE, seconds });
         }
-        let began = Instant::now();
-        listen(Event::Began { stage: STAGE, total, unit: "tokens" });
-        let losses = self.model.losses(prefixes, passages, |done| listen(Event::Advanced { stage: STAGE, done }))?;
-        listen(Event::Ended { stage: STAGE, seconds: began.elapsed().as_secs_f64() });
-        Ok(losses)
+        self.model.losses(prefixes, passages, listen)
     }
 
     /// Which passages a case needs.

@@ -1,12 +1,16 @@
 //! Tokens to losses: a causal language model of the Llama family, config-driven, on any device.
 //!
 //! Passages that continue the same prefix share it: its keys and values are computed once a batch. The bits of a loss depend on the
-//! tokens before it and on the device alone: not on the batch, its order or its size, nor on what is shared.
+//! tokens before it and on the device alone: not on the batch, its order or its size, nor on what is shared. So batches are cut to
+//! what the device allows and its budget leaves, and halved where there turns out to be less.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bytemuck::{Pod, bytes_of};
+use bytesize::ByteSize;
 
 use crate::device::{Buffer, Call, Device, Download};
 use crate::nn::attention::{self, Tile};
@@ -14,7 +18,17 @@ use crate::nn::head::{self, SPLIT, Scored};
 use crate::nn::llama::{LlamaConfig, LlamaModel};
 use crate::nn::packed::{Format, PackedMatrix};
 use crate::nn::{linear, lookup, rms_norm, rotary, surprise, swiglu};
+use crate::progress::Event;
 use crate::{Error, Result};
+
+/// The name of this stage in events.
+pub const STAGE: &str = "judging";
+
+/// Tokens that a budget must leave room for beside the weights.
+const SMALLEST: usize = 128;
+
+/// Bytes that a batch takes beside those of its tokens, at most: what its buffers are rounded up by.
+const SLACK: u64 = 256;
 
 /// Tokens that continue a prefix, some of which are scored.
 #[derive(Clone, Debug)]
@@ -44,9 +58,16 @@ pub struct LanguageModel {
     head: Option<Table>,
     layers: Vec<Layer>,
     norm: Buffer<f32>,
-    /// `[positions][pairs][cosine | sine]`, as far as any passage has come.
-    turns: Mutex<Option<Turns>>,
-    workspace: Mutex<Option<Workspace>>,
+    space: Mutex<Space>,
+    /// Tokens of a batch for which there was memory, where there was not enough for all that the device allows.
+    halved: AtomicUsize,
+}
+
+/// What is kept from call to call.
+#[derive(Debug, Default)]
+struct Space {
+    turns: Option<Turns>,
+    workspace: Option<Workspace>,
 }
 
 /// A packed matrix in parts that fit a binding: first row, number of rows, words.
@@ -83,17 +104,21 @@ struct Layer {
     narrow: Linear,
 }
 
+/// `[positions][pairs][cosine | sine]`, as far as any passage has come.
 #[derive(Debug)]
 struct Turns {
     positions: usize,
     table: Buffer<[f32; 2]>,
 }
 
-/// Activations of one batch, reused from batch to batch.
+/// One batch of at most `tokens` tokens, of which as many are scored; reused from batch to batch.
 #[derive(Debug)]
 struct Workspace {
     tokens: usize,
-    scored: usize,
+    ids: Buffer<u32>,
+    positions: Buffer<u32>,
+    tiles: Buffer<Tile>,
+    scored: Buffer<Scored>,
     hidden: Buffer<f32>,
     normed: Buffer<f32>,
     projected: Buffer<f32>,
@@ -126,6 +151,14 @@ impl LanguageModel {
 
     /// As [`LanguageModel::new`], with no part of a matrix larger than `binding_bytes`, as far as its rows allow.
     fn with_parts(device: &Device, model: &LlamaModel, binding_bytes: u64) -> Result<Self> {
+        if let Some(left) = device.left() {
+            let weights = model.bytes();
+            let smallest = SMALLEST as u64 * token_bytes(&model.config) + turns_bytes(&model.config, SMALLEST) + SLACK;
+            if weights + smallest > left {
+                let (weights, needed) = (ByteSize(weights), device.memory().now + weights + smallest);
+                return Err(beyond(device, &format!("the model's weights, {weights}, and {SMALLEST} tokens"), needed));
+            }
+        }
         let linear = |matrices: &[&PackedMatrix]| Linear::upload(device, matrices, binding_bytes);
         let layers = model.layers.iter().map(|layer| {
             Ok(Layer {
@@ -144,8 +177,8 @@ impl LanguageModel {
             head: model.head.as_ref().map(|head| Table::upload(device, head, binding_bytes)).transpose()?,
             layers: layers.collect::<Result<_>>()?,
             norm: device.upload(&model.norm)?,
-            turns: Mutex::default(),
-            workspace: Mutex::default(),
+            space: Mutex::default(),
+            halved: AtomicUsize::new(usize::MAX),
         })
     }
 
@@ -165,32 +198,29 @@ impl LanguageModel {
     }
 
     /// The loss of each scored token, -ln p(token | what stands before it) in nats: for each passage those of its ranges, in order.
-    /// `listen` is told after each batch how many tokens have been through the model, those of prefixes included.
+    /// `listen` is told how many tokens will go through the model, those of prefixes included, after each batch how many have, and of
+    /// batches that had to be made smaller for want of memory.
     ///
     /// # Errors
     /// [`Error::Usage`] if a passage is too long, holds an unknown id, or scores a token with nothing before it or one that it
-    /// has not; [`Error::Device`] if the device fails.
+    /// has not; [`Error::Memory`] if there is no room for the longest passage; [`Error::Device`] if the device fails.
     pub fn losses(
         &self,
         prefixes: &[&[u32]],
         passages: &[Passage<'_>],
-        mut listen: impl FnMut(u64),
+        mut listen: impl FnMut(Event),
     ) -> Result<Vec<Vec<f32>>> {
         let longest = self.check(prefixes, passages)?;
-        let batches = plan(prefixes, passages, self.batch_tokens());
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        let turns = match turns.take() {
-            Some(ready) if ready.positions >= longest => turns.insert(ready),
-            _ => turns.insert(self.turns(longest)?),
-        };
-        let most = |size: fn(&Batch) -> usize| batches.iter().map(size).max().unwrap_or(0);
-        let (tokens, scored) = (most(|batch| batch.ids.len()), most(|batch| batch.scored.len()));
-        let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
-        let workspace = match workspace.take() {
-            Some(ready) if ready.tokens >= tokens && ready.scored >= scored => workspace.insert(ready),
-            _ => workspace.insert(self.workspace(tokens, scored)?),
-        };
+        let mut space = self.space();
+        let limit = self.batch_tokens(&space, longest)?;
+        let ready = space.turns.take().filter(|ready| ready.positions >= longest);
+        let Turns { table, .. } = space.turns.insert(ready.map_or_else(|| self.turns(longest), Ok)?);
+        let table = table.clone();
+        let (batches, workspace) = self.room(&mut space.workspace, prefixes, passages, limit, &mut listen)?;
 
+        let began = Instant::now();
+        let total = batches.iter().map(|batch| batch.ids.len() as u64).sum();
+        listen(Event::Began { stage: STAGE, total, unit: "tokens" });
         let mut losses = vec![Vec::new(); passages.len()];
         let mut settle = |batch: &Batch, download: Download<f32>| -> Result<()> {
             let mut found = download.wait()?.into_iter();
@@ -203,33 +233,101 @@ impl LanguageModel {
         let mut flying: Option<(&Batch, Download<f32>)> = None;
         let mut done = 0;
         for batch in &batches {
-            let download = self.forward(workspace, &turns.table, batch)?;
+            let download = self.forward(&workspace, &table, batch)?;
             if let Some((batch, download)) = flying.replace((batch, download)) {
                 settle(batch, download)?;
                 done += batch.ids.len() as u64;
-                listen(done);
+                listen(Event::Advanced { stage: STAGE, done });
             }
         }
         if let Some((batch, download)) = flying {
             settle(batch, download)?;
-            listen(done + batch.ids.len() as u64);
+            listen(Event::Advanced { stage: STAGE, done: total });
         }
+        listen(Event::Ended { stage: STAGE, seconds: began.elapsed().as_secs_f64() });
+        // Where memory is short, other stages need it now.
+        space.workspace = Some(workspace).filter(|_| self.device.budget().is_none());
         Ok(losses)
     }
 
     /// How many tokens [`LanguageModel::losses`] sends through the model, prefixes counted once a batch.
-    pub fn tokens(&self, prefixes: &[&[u32]], passages: &[Passage<'_>]) -> u64 {
-        plan(prefixes, passages, self.batch_tokens()).iter().map(|batch| batch.ids.len() as u64).sum()
+    ///
+    /// # Errors
+    /// As [`LanguageModel::losses`], but for what the device does.
+    pub fn tokens(&self, prefixes: &[&[u32]], passages: &[Passage<'_>]) -> Result<u64> {
+        let limit = self.batch_tokens(&self.space(), self.check(prefixes, passages)?)?;
+        Ok(plan(prefixes, passages, limit).iter().map(|batch| batch.ids.len() as u64).sum())
     }
 
-    /// Tokens that one batch may hold, so that its largest activation fits a binding.
-    fn batch_tokens(&self) -> usize {
+    fn space(&self) -> MutexGuard<'_, Space> {
+        self.space.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tokens that one batch may hold, so that its largest activation fits a binding and all of it the budget. `longest` are the
+    /// positions of the longest passage.
+    fn batch_tokens(&self, space: &Space, longest: usize) -> Result<usize> {
         let (limits, config) = (self.device.limits(), &self.config);
         let widest =
             4 * (2 * config.intermediate).max((config.heads + 2 * config.key_value_heads) * config.head) as u64;
         // What weights cost to expand is shared by the tokens of a batch.
         let enough = if self.device.is_cpu() { 2 * limits.batch_tokens } else { limits.batch_tokens };
-        enough.min(usize::try_from(limits.binding_bytes / widest).unwrap_or(usize::MAX)).max(1)
+        let mut most = (limits.binding_bytes / widest).min(enough as u64);
+        if let Some(left) = self.device.left() {
+            // What is kept may go.
+            let known = space.turns.as_ref().map_or(0, |turns| turns.positions);
+            let kept = turns_bytes(config, known)
+                + space.workspace.as_ref().map_or(0, |kept| kept.tokens as u64 * token_bytes(config));
+            let fixed = turns_bytes(config, known.max(longest)) + SLACK;
+            let fits = (left + kept).saturating_sub(fixed) / token_bytes(config);
+            if fits < longest as u64 {
+                let others = (self.device.memory().now).saturating_sub(kept);
+                let needed = others + fixed + longest as u64 * token_bytes(config);
+                return Err(beyond(
+                    &self.device,
+                    &format!("the model and its longest passage, {longest} tokens"),
+                    needed,
+                ));
+            }
+            most = most.min(fits);
+        }
+        Ok((most as usize).min(self.halved.load(Ordering::Relaxed)).max(1))
+    }
+
+    /// Batches of at most `limit` tokens and a workspace for them, be it the `kept` one; where there is no room for it, smaller ones.
+    fn room(
+        &self,
+        kept: &mut Option<Workspace>,
+        prefixes: &[&[u32]],
+        passages: &[Passage<'_>],
+        mut limit: usize,
+        listen: &mut impl FnMut(Event),
+    ) -> Result<(Vec<Batch>, Workspace)> {
+        loop {
+            let batches = plan(prefixes, passages, limit);
+            let (largest, of) =
+                batches.iter().map(|batch| (batch.size(), batch.passages.len())).max().unwrap_or((0, 0));
+            // Where it takes several, they take the same room whatever is in them.
+            let tokens = if batches.len() > 1 { largest.max(limit) } else { largest };
+            if let Some(kept) = kept.take().filter(|kept| kept.tokens >= tokens) {
+                return Ok((batches, kept));
+            }
+            match self.workspace(tokens) {
+                Ok(workspace) => return Ok((batches, workspace)),
+                Err(Error::Memory { device, problem, remedy }) => {
+                    if of <= 1 && tokens == largest {
+                        let problem = format!("the longest passage, {tokens} tokens, does not fit: {problem}");
+                        return Err(Error::Memory { device, problem, remedy });
+                    }
+                    limit = tokens / 2;
+                    self.halved.store(limit, Ordering::Relaxed);
+                    let message = format!(
+                        "device {device}: {problem}; going on with batches of {limit} tokens instead of {tokens}"
+                    );
+                    listen(Event::Warning { message });
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Refuses what cannot be computed; returns the most positions that are needed.
@@ -258,40 +356,43 @@ impl LanguageModel {
     }
 
     fn turns(&self, longest: usize) -> Result<Turns> {
-        let positions = longest.next_power_of_two().min(self.config.positions);
+        let positions = turned(&self.config, longest);
         let table = self.device.upload(&rotary::turns(positions, self.config.head / 2, self.config.rotary_base))?;
         Ok(Turns { positions, table })
     }
 
-    fn workspace(&self, tokens: usize, scored: usize) -> Result<Workspace> {
+    fn workspace(&self, tokens: usize) -> Result<Workspace> {
         let (device, config) = (&self.device, &self.config);
-        let mixed = config.heads * config.head;
-        let projected = mixed + 2 * config.key_value_heads * config.head;
+        let [hidden, normed, projected, mixed, inner, activated] = widths(config);
         Ok(Workspace {
             tokens,
-            scored,
-            hidden: device.zeros(tokens * config.hidden)?,
-            normed: device.zeros(tokens * config.hidden)?,
-            // These two take hidden rows too.
-            projected: device.zeros(tokens * projected.max(config.hidden))?,
-            mixed: device.zeros(tokens * mixed.max(config.hidden))?,
-            inner: device.zeros(tokens * 2 * config.intermediate)?,
-            activated: device.zeros(tokens * config.intermediate)?,
-            partials: device.zeros(scored * head::splits(config.vocabulary))?,
-            losses: device.zeros(scored)?,
+            ids: device.zeros(tokens)?,
+            positions: device.zeros(tokens)?,
+            tiles: device.zeros(tokens)?,
+            scored: device.zeros(tokens)?,
+            hidden: device.zeros(tokens * hidden)?,
+            normed: device.zeros(tokens * normed)?,
+            projected: device.zeros(tokens * projected)?,
+            mixed: device.zeros(tokens * mixed)?,
+            inner: device.zeros(tokens * inner)?,
+            activated: device.zeros(tokens * activated)?,
+            partials: device.zeros(tokens * head::splits(config.vocabulary))?,
+            losses: device.zeros(tokens)?,
         })
     }
 
     /// One batch: from token ids to losses, all on the device.
     fn forward(&self, workspace: &Workspace, turns: &Buffer<[f32; 2]>, batch: &Batch) -> Result<Download<f32>> {
         let (device, config) = (&self.device, &self.config);
-        let (tokens, width) = (batch.ids.len(), config.hidden);
+        let (tokens, width, rows) = (batch.ids.len(), config.hidden, batch.scored.len());
         let (heads, shared_heads) = (config.heads, config.key_value_heads);
-        let ids = device.upload(&batch.ids)?;
-        let positions = device.upload(&batch.positions)?;
-        let tiles = device.upload::<u32>(bytemuck::cast_slice(&batch.tiles))?;
-        let scored = device.upload(&batch.scored)?;
         let Workspace { hidden, normed, projected, mixed, inner, activated, partials, losses, .. } = workspace;
+        device.write(&workspace.ids, 0, &batch.ids)?;
+        device.write(&workspace.positions, 0, &batch.positions)?;
+        device.write(&workspace.tiles, 0, &batch.tiles)?;
+        device.write(&workspace.scored, 0, &batch.scored)?;
+        let (ids, positions) = (workspace.ids.range(0..tokens), workspace.positions.range(0..tokens));
+        let (tiles, scored) = (workspace.tiles.range(0..batch.tiles.len()), workspace.scored.range(0..rows));
 
         for (first, rows, part) in &self.embedding.parts {
             let params = lookup::Params {
@@ -301,7 +402,7 @@ impl LanguageModel {
                 rows: *rows as u32,
                 format: self.embedding.format as u32,
             };
-            let bindings = &[ids.all(), part.all(), hidden.range(0..tokens * width)];
+            let bindings = &[ids, part.all(), hidden.range(0..tokens * width)];
             self.dispatch(&lookup::KERNEL, &[], &params, bindings, lookup::workgroups(tokens, width))?;
         }
         let (mixed_width, pitch) = (heads * config.head, (heads + 2 * shared_heads) * config.head);
@@ -315,7 +416,7 @@ impl LanguageModel {
                 pairs: config.head as u32 / 2,
                 pitch: pitch as u32,
             };
-            let bindings = &[positions.all(), turns.all(), projected.range(0..tokens * pitch)];
+            let bindings = &[positions, turns.all(), projected.range(0..tokens * pitch)];
             let pairs = (heads + shared_heads) * config.head / 2;
             self.dispatch(&rotary::KERNEL, &[], &params, bindings, rotary::workgroups(tokens, pairs))?;
             let params = attention::Params {
@@ -325,7 +426,7 @@ impl LanguageModel {
                 causal: 1,
                 scale: 1.0 / (config.head as f32).sqrt(),
             };
-            let bindings = &[projected.range(0..tokens * pitch), tiles.all(), mixed.range(0..tokens * mixed_width)];
+            let bindings = &[projected.range(0..tokens * pitch), tiles, mixed.range(0..tokens * mixed_width)];
             let workgroups = (batch.tiles.len() * heads) as u64;
             self.dispatch(&attention::KERNEL, &[config.head as u32], &params, bindings, workgroups)?;
             // The projections are used up: their buffer takes what is added to the hidden rows.
@@ -343,7 +444,7 @@ impl LanguageModel {
         self.norm(&self.norm, Some(mixed), hidden, normed, tokens)?;
 
         let head = self.head.as_ref().unwrap_or(&self.embedding);
-        let (rows, splits) = (batch.scored.len(), head::splits(config.vocabulary));
+        let splits = head::splits(config.vocabulary);
         for (first, words, part) in &head.parts {
             let params = head::Params {
                 rows: rows as u32,
@@ -353,8 +454,7 @@ impl LanguageModel {
                 format: head.format as u32,
                 splits: splits as u32,
             };
-            let bindings =
-                &[normed.range(0..tokens * width), scored.all(), part.all(), partials.range(0..rows * splits)];
+            let bindings = &[normed.range(0..tokens * width), scored, part.all(), partials.range(0..rows * splits)];
             self.dispatch(&head::KERNEL, &[], &params, bindings, head::workgroups(rows, *words))?;
         }
         let params = surprise::Params { rows: rows as u32, splits: splits as u32 };
@@ -456,6 +556,42 @@ impl Linear {
     }
 }
 
+/// Numbers that a token takes in each of the workspace's activations, in their order.
+fn widths(config: &LlamaConfig) -> [usize; 6] {
+    let mixed = config.heads * config.head;
+    let projected = mixed + 2 * config.key_value_heads * config.head;
+    // The third and the fourth take hidden rows too.
+    let (projected, mixed) = (projected.max(config.hidden), mixed.max(config.hidden));
+    [config.hidden, config.hidden, projected, mixed, 2 * config.intermediate, config.intermediate]
+}
+
+/// Bytes that a token takes in a batch, with what is copied to the host of this batch and of the one before.
+fn token_bytes(config: &LlamaConfig) -> u64 {
+    let numbers = widths(config).iter().sum::<usize>() + 3;
+    let inputs = 2 * size_of::<u32>() + size_of::<Tile>() + size_of::<Scored>();
+    (4 * numbers + inputs + head::splits(config.vocabulary) * size_of::<head::Partial>()) as u64
+}
+
+/// Positions whose turns are kept for so many.
+fn turned(config: &LlamaConfig, longest: usize) -> usize {
+    if longest == 0 { 0 } else { longest.next_power_of_two().min(config.positions) }
+}
+
+/// Bytes of those.
+fn turns_bytes(config: &LlamaConfig, longest: usize) -> u64 {
+    (turned(config, longest) * (config.head / 2) * size_of::<[f32; 2]>()) as u64
+}
+
+/// The budget is too small for `what`, for which all in all `needed` bytes would do.
+fn beyond(device: &Device, what: &str, needed: u64) -> Error {
+    let budget = ByteSize(device.budget().unwrap_or(u64::MAX));
+    Error::Memory {
+        device: device.name(),
+        problem: format!("the memory budget of {budget} does not hold {what}, for which it takes {}", ByteSize(needed)),
+        remedy: format!("allow --memory-budget {}MiB or more", needed.div_ceil(1 << 20)),
+    }
+}
+
 /// Batches of at most `budget` tokens, or of a single passage: passages that share a prefix together, in their order.
 fn plan(prefixes: &[&[u32]], passages: &[Passage<'_>], budget: usize) -> Vec<Batch> {
     let mut order: Vec<usize> = (0..passages.len()).filter(|index| passages[*index].losses() > 0).collect();
@@ -468,7 +604,8 @@ fn plan(prefixes: &[&[u32]], passages: &[Passage<'_>], budget: usize) -> Vec<Bat
         let prefix = prefixes.get(passage.prefix).copied().unwrap_or_default();
         let shared = placed.is_some_and(|(which, _)| which == passage.prefix);
         let needed = passage.tokens.len() + if shared { 0 } else { prefix.len() };
-        if batches.last().is_none_or(|batch| batch.ids.len() + needed > budget) {
+        let full = |batch: &Batch| (batch.ids.len() + needed).max(batch.scored.len() + passage.losses()) > budget;
+        if batches.last().is_none_or(full) {
             batches.push(Batch::default());
             placed = None;
         }
@@ -490,6 +627,11 @@ fn plan(prefixes: &[&[u32]], passages: &[Passage<'_>], budget: usize) -> Vec<Bat
 }
 
 impl Batch {
+    /// The tokens that its workspace is for. Whoever asks twice for a loss may score more than there are.
+    fn size(&self) -> usize {
+        self.ids.len().max(self.scored.len())
+    }
+
     /// Adds tokens that continue what stands at `prefix_start`; returns where they stand.
     fn place(&mut self, tokens: &[u32], prefix_start: u32, prefix_length: u32) -> u32 {
         let (start, length) = (self.ids.len() as u32, tokens.len() as u32);
@@ -498,5 +640,63 @@ impl Batch {
         let tiles = attention::tiles(&[start, start + length]);
         self.tiles.extend(tiles.into_iter().map(|tile| Tile { prefix_start, prefix_length, ..tile }));
         start
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::device::adapters;
+
+    /// Losses of `passages` after one prefix, with the warnings, on the device of `make`, which is told what the model's weights take.
+    fn run(make: impl Fn(u64) -> Device, passages: &[Passage<'_>]) -> (Result<Vec<Vec<f32>>>, Vec<String>) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/models/gguf-q4_1");
+        let model = LlamaModel::open(&path).expect("a model");
+        let probe = Device::cpu();
+        let weights = LanguageModel::new(&probe, &model).map(|_loaded| probe.memory().now).expect("the CPU has room");
+        let model = LanguageModel::new(&make(weights), &model).expect("there is room for the weights");
+        let (mut warnings, mut total) = (Vec::new(), 0);
+        let found = model.losses(&[&[5, 6, 7]], passages, |event| match event {
+            Event::Warning { message } => warnings.push(message),
+            Event::Began { total: all, .. } => total = all,
+            Event::Advanced { done, .. } => assert!(done <= total, "no more than {total}, which it began with"),
+            _ => {}
+        });
+        if found.is_ok() {
+            let again = model.losses(&[&[5, 6, 7]], passages, |event| {
+                assert!(!matches!(event, Event::Warning { .. }), "what was too large is not tried again");
+            });
+            assert!(found.as_ref().ok() == again.as_ref().ok(), "the same a second time");
+        }
+        (found, warnings)
+    }
+
+    #[test]
+    fn out_of_memory_halves_the_batch_and_says_so() {
+        let tokens: Vec<u32> = (0..60).map(|at| (at * 37) % 289).collect();
+        let every = |length: usize| Passage { prefix: 0, tokens: &tokens[..length], scored: vec![0..length; 1] };
+        let passages: Vec<Passage<'_>> = (20..=60).step_by(4).map(every).collect();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/models/gguf-q4_1");
+        let config = LlamaModel::open(&path).expect("a model").config;
+        let rooms = |tokens: u64| tokens * token_bytes(&config) + turns_bytes(&config, 63) + 4096;
+        let all =
+            std::iter::once(Device::cpu()).chain(adapters().into_iter().filter_map(|adapter| adapter.open().ok()));
+        for device in all {
+            let name = device.name();
+            let (right, warnings) = run(|_| device.clone(), &passages);
+            let right = right.expect("there is memory enough");
+            assert!(warnings.is_empty(), "{name}: {warnings:?}");
+            for tokens in [300, 70] {
+                let (found, warnings) = run(|weights| device.with_room(weights + rooms(tokens)), &passages);
+                assert!(found.expect("smaller batches fit") == right, "{name}: other bits with {tokens} tokens");
+                let last = warnings.last().expect("it is told");
+                assert!(last.contains(&name) && last.contains("no room for") && last.contains("instead of"), "{last}");
+            }
+            let (found, _) = run(|weights| device.with_room(weights + rooms(20)), &passages);
+            let error = found.expect_err("the longest passage does not fit").to_string();
+            assert!(error.contains("the longest passage, 63 tokens, does not fit"), "{name}: {error}");
+        }
     }
 }

@@ -174,6 +174,17 @@ trait Tensors {
 }
 
 impl LlamaModel {
+    /// Bytes of its weights, as packed.
+    pub(crate) fn bytes(&self) -> u64 {
+        let layers = self.layers.iter().flat_map(|layer| {
+            let LlamaLayer { query, key, value, output, gate, up, down, .. } = layer;
+            [query, key, value, output, gate, up, down].map(|matrix| matrix.words.len())
+        });
+        let tables = [&self.embedding].into_iter().chain(&self.head).map(|matrix| matrix.words.len());
+        let norms = (2 * self.layers.len() + 1) * self.config.hidden;
+        4 * (layers.chain(tables).sum::<usize>() + norms) as u64
+    }
+
     /// Reads a `.gguf` file, a folder with exactly one, or a folder with `config.json` and `model.safetensors` (or its
     /// parts, with `model.safetensors.index.json`).
     ///

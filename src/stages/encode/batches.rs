@@ -24,12 +24,15 @@ pub(super) fn check(sequences: &[&[u32]], vocabulary: usize, max_tokens: usize) 
     Ok(())
 }
 
-/// Tokens that one batch may hold, so that its largest activation fits a binding: the three projections of rows of `width`, or the
-/// inner layer.
+/// Tokens that one batch may hold, so that its largest activation fits a binding, be it the three projections of rows of `width` or the
+/// inner layer, and all of it what the device's budget leaves.
 pub(super) fn tokens(device: &Device, width: usize, inner: usize) -> usize {
     let limits = device.limits();
     let widest = 4 * inner.max(3 * width) as u64;
-    limits.batch_tokens.min(usize::try_from(limits.binding_bytes / widest).unwrap_or(usize::MAX)).max(1)
+    // Five rows of activations and the inner one, the inputs of products, and what goes in and out: more than either encoder takes.
+    let all = (40 * width + 8 * inner + 64) as u64;
+    let most = (limits.binding_bytes / widest).min(device.left().map_or(u64::MAX, |left| left / all));
+    limits.batch_tokens.min(usize::try_from(most).unwrap_or(usize::MAX)).max(1)
 }
 
 /// Sequences in batches.

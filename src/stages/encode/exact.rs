@@ -181,11 +181,13 @@ impl ExactEncoder {
         batches::check(&sequences, self.vocabulary, self.max_tokens)?;
         let batches = Batches::new(&sequences, batches::tokens(&self.device, self.width, self.inner));
         let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
-        let workspace = match workspace.take() {
-            Some(ready) if ready.tokens >= batches.largest => workspace.insert(ready),
-            _ => workspace.insert(self.workspace(batches.largest)?),
+        let ready = match workspace.take().filter(|ready| ready.tokens >= batches.largest) {
+            Some(ready) => ready,
+            None => self.workspace(batches.largest)?,
         };
-        let words = batches.run(self.width / 2, |tokens| self.forward(workspace, tokens, None))?;
+        let words = batches.run(self.width / 2, |tokens| self.forward(&ready, tokens, None))?;
+        // Where memory is short, other stages need it now.
+        *workspace = Some(ready).filter(|_| self.device.budget().is_none());
         Ok(words.into_iter().flat_map(unpack_halves).collect())
     }
 

@@ -171,11 +171,14 @@ impl Encoder {
             Batches::new(sequences, batches::tokens(&self.device, self.config.hidden, self.config.intermediate));
 
         let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
-        let workspace = match workspace.take() {
-            Some(ready) if ready.tokens >= batches.largest => workspace.insert(ready),
-            _ => workspace.insert(Workspace::new(&self.device, &self.config, batches.largest)?),
+        let ready = match workspace.take().filter(|ready| ready.tokens >= batches.largest) {
+            Some(ready) => ready,
+            None => Workspace::new(&self.device, &self.config, batches.largest)?,
         };
-        batches.run(self.config.hidden, |tokens| self.forward(workspace, tokens))
+        let rows = batches.run(self.config.hidden, |tokens| self.forward(&ready, tokens))?;
+        // Where memory is short, other stages need it now.
+        *workspace = Some(ready).filter(|_| self.device.budget().is_none());
+        Ok(rows)
     }
 
     /// One batch: from token ids to unit rows, all on the device.
