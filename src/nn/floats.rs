@@ -6,6 +6,8 @@
 //!
 //! There is no `unsafe` here: `pulp` detects what the CPU has and hands out its instructions only with that proof.
 
+use std::array::from_fn;
+
 use pulp::{Simd, WithSimd};
 
 use super::packed::{BLOCK, Format};
@@ -17,8 +19,8 @@ pub(super) const COLUMNS: usize = 32;
 /// Rows that are multiplied at once.
 pub(super) const ROWS: usize = 12;
 
-/// Terms that are added at once: that part of a panel (32 KiB) stays in the first-level cache while all rows go by.
-const DEPTH: usize = 256;
+/// Terms that are added at once: that part of a panel (24 KiB) stays in the first-level cache while all rows go by.
+const DEPTH: usize = 192;
 
 /// One term of all columns of a panel.
 pub(super) type Line = [f32; COLUMNS];
@@ -29,39 +31,33 @@ pub(super) type Term = [f32; ROWS];
 /// Rows `[rows][depth]` in groups, `[groups][depth]`, zeros where the last group lacks rows: so they lie in the order in which they are
 /// taken.
 pub(super) fn group(x: &[f32], depth: usize, groups: &mut Vec<Term>) {
-    groups.clear();
+    let missing = vec![0.0; depth];
     groups.resize((x.len() / depth.max(1)).div_ceil(ROWS) * depth, [0.0; ROWS]);
     for (rows, group) in x.chunks(ROWS * depth).zip(groups.chunks_exact_mut(depth)) {
-        for (index, row) in rows.chunks_exact(depth).enumerate() {
-            for (term, number) in group.iter_mut().zip(row) {
-                term[index] = *number;
-            }
+        let rows: [&[f32]; ROWS] = from_fn(|row| rows.get(row * depth..(row + 1) * depth).unwrap_or(&missing));
+        for (k, term) in group.iter_mut().enumerate() {
+            *term = rows.map(|row| row[k]);
         }
     }
 }
 
 /// Expands up to [`COLUMNS`] packed rows that lie in `words` into a panel of `depth` lines, zeros where there are fewer.
 pub(super) fn expand(format: Format, words: &[u32], depth: usize, panel: &mut Vec<Line>) {
-    const PART: usize = 16;
     panel.resize(depth, [0.0; COLUMNS]);
     let pitch = format.words(depth);
     vectorised(
         #[inline(always)]
         || {
-            for part in 0..COLUMNS / PART {
-                let mut tile = [[0.0_f32; BLOCK]; PART];
-                for (index, lines) in panel.chunks_mut(BLOCK).enumerate() {
-                    let (from, size) = (format.words(index * BLOCK), format.words(lines.len()));
-                    let rows = words.chunks_exact(pitch).skip(part * PART);
-                    for (row, numbers) in rows.zip(&mut tile) {
-                        format.expand(&row[from..from + size], &mut numbers[..lines.len()]);
-                    }
-                    for (k, line) in lines.iter_mut().enumerate() {
-                        for (number, row) in line[part * PART..][..PART].iter_mut().zip(&tile) {
-                            *number = row[k];
-                        }
+            // Words are fewer than numbers: they are what is laid side by side.
+            let mut tile = [[0; COLUMNS]; BLOCK];
+            for (index, lines) in panel.chunks_mut(BLOCK).enumerate() {
+                let (from, size) = (format.words(index * BLOCK), format.words(lines.len()));
+                for (column, row) in words.chunks_exact(pitch).enumerate() {
+                    for (tile, word) in tile.iter_mut().zip(&row[from..from + size]) {
+                        tile[column] = *word;
                     }
                 }
+                format.expand(&tile[..size], lines);
             }
         },
     );
@@ -87,26 +83,28 @@ impl WithSimd for Product<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { groups, panel, out, pitch, at, columns } = self;
+        let mut beside = [[0.0; COLUMNS]; ROWS];
         for (part, lines) in panel.chunks(DEPTH).enumerate() {
             for (group, out) in groups.chunks_exact(panel.len()).zip(out.chunks_mut(ROWS * pitch)) {
-                let mut sums = [[0.0; COLUMNS]; ROWS];
-                if part > 0 {
-                    for (sums, out) in sums.iter_mut().zip(out.chunks(pitch)) {
-                        sums[..columns].copy_from_slice(&out[at..at + columns]);
+                let terms = &group[part * DEPTH..][..lines.len()];
+                // Sums are added up where they belong, beside it if the row or all of its columns are not there.
+                let mut sums = beside.each_mut();
+                for (sums, row) in sums.iter_mut().zip(out.chunks_mut(pitch)) {
+                    let row = &mut row[at..at + columns];
+                    if columns < COLUMNS {
+                        sums[..columns].copy_from_slice(row);
+                    } else if let Some(row) = row.first_chunk_mut() {
+                        *sums = row;
                     }
                 }
-                let terms = &group[part * DEPTH..][..lines.len()];
                 if S::REGISTER_COUNT >= 32 {
-                    add::<S, ROWS>(simd, terms, lines, &mut sums);
+                    add::<S, ROWS>(simd, terms, lines, part == 0, &mut sums);
                 } else {
-                    add::<S, { ROWS / 2 }>(simd, terms, lines, &mut sums);
+                    add::<S, { ROWS / 2 }>(simd, terms, lines, part == 0, &mut sums);
                 }
-                for (sums, out) in sums.iter().zip(out.chunks_mut(pitch)) {
-                    let out = &mut out[at..at + columns];
-                    if let Some(out) = out.first_chunk_mut() {
-                        *out = *sums;
-                    } else {
-                        out.copy_from_slice(&sums[..columns]);
+                if columns < COLUMNS {
+                    for (sums, row) in beside.iter().zip(out.chunks_mut(pitch)) {
+                        row[at..at + columns].copy_from_slice(&sums[..columns]);
                     }
                 }
             }
@@ -114,15 +112,18 @@ impl WithSimd for Product<'_> {
     }
 }
 
-/// Adds products to `sums`, `R` rows and two vectors of columns at a time: as many sums as there are registers for.
+/// Adds products to `sums`, or to zeros if they are `fresh`, `R` rows and two vectors of columns at a time: as many sums as there are
+/// registers for.
 #[inline(always)]
-fn add<S: Simd, const R: usize>(simd: S, terms: &[Term], lines: &[Line], sums: &mut [Line; ROWS]) {
+fn add<S: Simd, const R: usize>(simd: S, terms: &[Term], lines: &[Line], fresh: bool, sums: &mut [&mut Line; ROWS]) {
     let step = 2 * S::F32_LANES;
     for (part, rows) in sums.as_chunks_mut::<R>().0.iter_mut().enumerate() {
         for column in (0..COLUMNS).step_by(step) {
             let mut held = [[simd.splat_f32s(0.0); 2]; R];
-            for (held, sums) in held.iter_mut().zip(rows.iter()) {
-                held.copy_from_slice(&S::as_simd_f32s(&sums[column..column + step]).0[..2]);
+            if !fresh {
+                for (held, sums) in held.iter_mut().zip(rows.iter()) {
+                    held.copy_from_slice(&S::as_simd_f32s(&sums[column..column + step]).0[..2]);
+                }
             }
             for (term, line) in terms.iter().zip(lines) {
                 let weights = S::as_simd_f32s(&line[column..column + step]).0;

@@ -47,10 +47,12 @@ pub(crate) fn workgroups(rows: usize, columns: usize) -> u64 {
     rows.div_ceil(64) as u64 * columns.div_ceil(64) as u64
 }
 
-/// Rows that one thread multiplies with each panel: few enough that all threads have work, many enough for the panel's expansion
-/// to be worth it.
+/// Rows that one thread multiplies with each panel: few enough that all threads have the same work, many enough for the panel's
+/// expansion to be worth it.
 fn block(rows: usize) -> usize {
-    rows.div_ceil(rayon::current_num_threads()).next_multiple_of(ROWS).min(48 * ROWS)
+    let threads = rayon::current_num_threads();
+    let blocks = rows.div_ceil(48 * ROWS).next_multiple_of(threads);
+    rows.div_ceil(blocks).next_multiple_of(ROWS)
 }
 
 fn linear(args: &mut Args<'_>) {

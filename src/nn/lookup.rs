@@ -50,7 +50,7 @@ fn lookup(args: &mut Args<'_>) {
     let words = format.words(width);
     for (id, row) in ids.iter().zip(hidden.chunks_exact_mut(width)).take(params.tokens as usize) {
         if let Some(at) = id.checked_sub(params.first).filter(|at| *at < params.rows) {
-            format.expand(&weights[at as usize * words..][..words], row);
+            format.expand::<1>(weights[at as usize * words..][..words].as_chunks().0, row.as_chunks_mut().0);
         }
     }
 }

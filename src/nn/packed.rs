@@ -3,6 +3,9 @@
 //! A row is a whole number of words, so that a kernel finds it by its index. Blocks are of 32 numbers, as in GGUF
 //! (`ggml-common.h` of llama.cpp: `block_q8_0`, `block_q4_1`), with the bytes brought to words.
 
+use std::array::from_fn;
+
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 /// Numbers in a block of a quantised row.
@@ -53,44 +56,58 @@ impl Format {
         }
     }
 
-    /// The numbers of `words`, a row or a part of one.
+    /// The numbers of `N` rows side by side, or of the same part of each: `words [words][N]` to `numbers [numbers][N]`.
     #[inline(always)]
-    pub fn expand(self, words: &[u32], numbers: &mut [f32]) {
+    pub fn expand<const N: usize>(self, words: &[[u32; N]], numbers: &mut [[f32; N]]) {
         match self {
-            Self::F32 => numbers.copy_from_slice(bytemuck::cast_slice(words)),
+            Self::F32 => {
+                for (number, word) in numbers.iter_mut().zip(words) {
+                    *number = word.map(f32::from_bits);
+                }
+            }
             Self::F16 => {
                 for (two, word) in numbers.as_chunks_mut::<2>().0.iter_mut().zip(words) {
-                    *two = [*word as u16, (*word >> 16) as u16].map(|bits| f16::from_bits(bits).to_f32());
+                    *two = halves(word);
                 }
             }
             Self::Bf16 => {
                 for (two, word) in numbers.as_chunks_mut::<2>().0.iter_mut().zip(words) {
-                    *two = [*word as u16, (*word >> 16) as u16].map(|bits| bf16::from_bits(bits).to_f32());
+                    *two = [0, 16].map(|shift| word.map(|word| bf16::from_bits((word >> shift) as u16).to_f32()));
                 }
             }
             Self::Q8 => {
                 for (numbers, block) in numbers.as_chunks_mut::<BLOCK>().0.iter_mut().zip(words.as_chunks::<9>().0) {
-                    let scale = f32::from_bits(block[0]);
-                    let counts: &[i8] = bytemuck::cast_slice(&block[1..]);
-                    for (number, count) in numbers.iter_mut().zip(counts) {
-                        *number = scale * f32::from(*count);
+                    let scales = block[0].map(f32::from_bits);
+                    for (numbers, word) in numbers.as_chunks_mut::<4>().0.iter_mut().zip(&block[1..]) {
+                        for (byte, numbers) in numbers.iter_mut().enumerate() {
+                            *numbers = from_fn(|row| scales[row] * f32::from((word[row] >> (8 * byte)) as i8));
+                        }
                     }
                 }
             }
             Self::Q4 => {
                 for (numbers, block) in numbers.as_chunks_mut::<BLOCK>().0.iter_mut().zip(words.as_chunks::<5>().0) {
-                    let [scale, least] =
-                        [block[0] as u16, (block[0] >> 16) as u16].map(|bits| f16::from_bits(bits).to_f32());
-                    let counts: &[u8] = bytemuck::cast_slice(&block[1..]);
-                    let (lower, upper) = numbers.split_at_mut(BLOCK / 2);
-                    for ((lower, upper), byte) in lower.iter_mut().zip(upper).zip(counts) {
-                        *lower = scale * f32::from(byte & 15) + least;
-                        *upper = scale * f32::from(byte >> 4) + least;
+                    let [scales, least] = halves(&block[0]);
+                    for (index, numbers) in numbers.iter_mut().enumerate() {
+                        let byte = index % (BLOCK / 2);
+                        let shift = 8 * (byte % 4) + if index < BLOCK / 2 { 0 } else { 4 };
+                        let word = &block[1 + byte / 4];
+                        *numbers = from_fn(|row| scales[row] * f32::from((word[row] >> shift) as u8 & 15) + least[row]);
                     }
                 }
             }
         }
     }
+}
+
+/// The lower and the upper halves of `words`, each an f16.
+#[inline(always)]
+fn halves<const N: usize>(words: &[u32; N]) -> [[f32; N]; 2] {
+    [0, 16].map(|shift| {
+        let mut numbers = [0.0; N];
+        words.map(|word| f16::from_bits((word >> shift) as u16)).convert_to_f32_slice(&mut numbers);
+        numbers
+    })
 }
 
 /// A matrix `[rows][columns]`, row by row; as weights of a linear layer a row is an output.
@@ -111,7 +128,7 @@ impl PackedMatrix {
     pub fn row(&self, row: usize) -> Vec<f32> {
         let words = self.format.words(self.columns);
         let mut numbers = vec![0.0; self.columns];
-        self.format.expand(&self.words[row * words..][..words], &mut numbers);
+        self.format.expand::<1>(self.words[row * words..][..words].as_chunks().0, numbers.as_chunks_mut().0);
         numbers
     }
 }
