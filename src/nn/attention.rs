@@ -1,13 +1,12 @@
 //! Softmax attention over packed sequences: every token attends to all tokens of its own sequence, or in causal models to itself and
 //! those before it. Sequences may share a prefix, which then stands in the batch once. Shader: `shaders/nn/attention.wgsl`.
 
-use std::ops::Range;
-
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use super::gemm::{Strides, multiply};
+use super::floats::{COLUMNS, Line, ROWS, expand, multiply};
 use super::math::{exp, sum};
+use super::packed::Format;
 use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl, vectorised};
 
 /// See [`KERNEL`].
@@ -104,101 +103,88 @@ struct Sizes {
     pitch: usize,
 }
 
-/// Keys that are taken at once. Tiles and parts of keys are always whole, with zeros for what is missing, so that the bits of a
-/// query depend neither on which queries stand beside it nor on where its prefix lies.
-const KEYS: usize = 64;
-
-/// One shared head of a tile.
+/// One shared head of a tile. Its rows are its queries, of each all heads that it serves side by side; keys are those of the prefix,
+/// then the sequence's own. Every sum runs over them in that order, so that the bits of a query depend neither on which queries
+/// stand beside it nor on where its prefix lies.
 #[derive(Default)]
 struct Workspace {
-    /// `[QUERIES][head]`, heads of one number made two.
-    queries: Vec<f32>,
-    /// `[keys][head]`, as are the values; whole parts of [`KEYS`].
+    /// `[keys][head]`.
     keys: Vec<f32>,
-    values: Vec<f32>,
-    /// `[QUERIES][keys]`.
+    /// Keys in panels of [`COLUMNS`] of them: `[panels][head]`.
+    key_panels: Vec<Line>,
+    /// Values in panels of [`COLUMNS`] of their numbers: `[panels][keys]`.
+    value_panels: Vec<Line>,
+    /// `[rows][keys]`, whole panels of them.
     scores: Vec<f32>,
-    /// `[QUERIES][head]`, of one part of the keys.
-    products: Vec<f32>,
+    /// `[rows][head]`: what is mixed.
+    mixed: Vec<f32>,
 }
 
 impl Workspace {
     /// One tile, all heads.
     fn mix(&mut self, projected: &[f32], tile: &Tile, mixed: &mut [f32], sizes: Sizes, causal: bool, scale: f32) {
         let Sizes { heads, shared_heads, head, pitch } = sizes;
-        let width = heads * head;
-        // One column would take another path through the crate: make it two.
-        let held = head.max(2);
+        let (width, served) = (heads * head, heads / shared_heads);
         let (start, prefix) =
             (tile.start as usize, tile.prefix_start as usize..(tile.prefix_start + tile.prefix_length) as usize);
         let (first, queries) = (tile.first as usize, mixed.len() / width);
         let own = if causal { first + queries } else { tile.length as usize };
         let seen = prefix.len() + own;
-        let padded = seen.next_multiple_of(KEYS);
-        self.scores.resize(QUERIES * padded, 0.0);
-        self.products.resize(QUERIES * held, 0.0);
+        let padded = seen.next_multiple_of(COLUMNS);
+        // Keys that the queries up to that of `row` see.
+        let sees = |row: usize| if causal { (prefix.len() + first + row / served + 1).min(seen) } else { seen };
+        let rows = queries * served;
+        self.key_panels.resize(padded / COLUMNS * head, [0.0; COLUMNS]);
+        self.value_panels.resize(head.div_ceil(COLUMNS) * padded, [0.0; COLUMNS]);
+        self.scores.resize(rows * padded, 0.0);
+        self.mixed.resize(rows * head, 0.0);
         for shared in 0..shared_heads {
             let tokens = || prefix.clone().chain(start..start + own);
-            let at = |part: usize| (heads + part * shared_heads + shared) * head;
-            gather(projected, pitch, tokens(), at(0)..at(0) + head, padded, &mut self.keys);
-            gather(projected, pitch, tokens(), at(1)..at(1) + head, padded, &mut self.values);
-            for h in shared * heads / shared_heads..(shared + 1) * heads / shared_heads {
-                let tokens = start + first..start + first + queries;
-                gather(projected, pitch, tokens, h * head..(h + 1) * head, QUERIES, &mut self.queries);
-                multiply(
-                    [padded, QUERIES, held],
-                    (&self.keys, Strides { row: held, column: 1 }),
-                    (&self.queries, Strides { row: 1, column: held }),
-                    (&mut self.scores, Strides { row: 1, column: padded }),
-                );
-                vectorised(
-                    #[inline(always)]
-                    || {
-                        for (query, row) in self.scores.chunks_exact_mut(padded).enumerate().take(queries) {
-                            let (row, beyond) =
-                                row.split_at_mut(if causal { prefix.len() + first + query + 1 } else { seen });
-                            softmax(row, scale);
-                            beyond.fill(0.0);
-                        }
-                    },
-                );
-                for part in (0..padded).step_by(KEYS) {
-                    multiply(
-                        [held, QUERIES, KEYS],
-                        (&self.values[part * held..], Strides { row: 1, column: held }),
-                        (&self.scores[part..], Strides { row: 1, column: padded }),
-                        (&mut self.products, Strides { row: 1, column: held }),
-                    );
-                    for (mixed, products) in mixed.chunks_exact_mut(width).zip(self.products.chunks_exact(held)) {
-                        let mixed = &mut mixed[h * head..][..head];
-                        if part == 0 {
-                            mixed.copy_from_slice(&products[..head]);
-                        } else {
-                            mixed.iter_mut().zip(products).for_each(|(mixed, product)| *mixed += product);
-                        }
-                    }
+            let row = |token: usize, at: usize, size: usize| &projected[token * pitch + at..][..size];
+            self.keys.clear();
+            tokens().for_each(|token| self.keys.extend_from_slice(row(token, (heads + shared) * head, head)));
+            let parts = bytemuck::cast_slice(&self.keys).chunks(COLUMNS * head);
+            self.key_panels
+                .chunks_exact_mut(head)
+                .zip(parts)
+                .for_each(|(panel, keys)| expand(Format::F32, keys, panel));
+            for (panel, column) in self.value_panels.chunks_exact_mut(padded).zip((0..head).step_by(COLUMNS)) {
+                let size = COLUMNS.min(head - column);
+                for (line, token) in panel.iter_mut().zip(tokens()) {
+                    let at = (heads + shared_heads + shared) * head + column;
+                    line[..size].copy_from_slice(row(token, at, size));
                 }
+            }
+
+            // The first of the heads that it serves.
+            let at = shared * served * head;
+            let query = |row: usize| &projected[(start + first + row / served) * pitch..][at + row % served * head..];
+            for (index, scores) in self.scores.chunks_mut(ROWS * padded).enumerate() {
+                let seen = sees(index * ROWS + ROWS - 1).next_multiple_of(COLUMNS);
+                multiply(|row| query(index * ROWS + row), &self.key_panels, head, scores, padded, 0..seen);
+            }
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (index, scores) in self.scores.chunks_exact_mut(padded).enumerate() {
+                        let (seen, beyond) = scores.split_at_mut(sees(index));
+                        softmax(seen, scale);
+                        beyond.fill(0.0);
+                    }
+                },
+            );
+            for (index, mixed) in self.mixed.chunks_mut(ROWS * head).enumerate() {
+                let seen = sees(index * ROWS + ROWS - 1);
+                let weights = |row: usize| &self.scores[(index * ROWS + row) * padded..];
+                for (panel, at) in self.value_panels.chunks_exact(padded).zip((0..head).step_by(COLUMNS)) {
+                    multiply(weights, &panel[..seen], seen, mixed, head, at..head.min(at + COLUMNS));
+                }
+            }
+            for (mixed, heads) in mixed.chunks_exact_mut(width).zip(self.mixed.chunks_exact(served * head)) {
+                mixed[at..][..served * head].copy_from_slice(heads);
             }
         }
     }
-}
-
-/// Brings `columns` of each of `tokens` together, at least two wide, and zeros until there are `rows`.
-fn gather(
-    projected: &[f32],
-    pitch: usize,
-    tokens: impl Iterator<Item = usize>,
-    columns: Range<usize>,
-    rows: usize,
-    into: &mut Vec<f32>,
-) {
-    into.clear();
-    let held = columns.len().max(2);
-    for token in tokens {
-        into.extend_from_slice(&projected[token * pitch..][columns.clone()]);
-        into.resize(into.len().next_multiple_of(held), 0.0);
-    }
-    into.resize(rows * held, 0.0);
 }
 
 /// softmax(scale * row), in place.

@@ -1,12 +1,14 @@
 //! Sums of products of floats on the CPU: rows times panels of columns, each sum fused and in ascending order of its terms.
 //!
 //! So the bits of a sum depend on its own terms alone: not on the rows and columns beside it, nor on how wide the CPU's vectors are.
-//! Panels are what packed weights are expanded into, a few at a time, which is why no crate's matrix product fits: it would
+//! Panels are what packed weights are expanded into, a strip at a time, which is why no crate's matrix product fits: it would
 //! take the whole matrix as floats, and lay it out once more.
 //!
 //! There is no `unsafe` here: `pulp` detects what the CPU has and hands out its instructions only with that proof.
 
 use std::array::from_fn;
+use std::cell::Cell;
+use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
@@ -19,32 +21,26 @@ pub(super) const COLUMNS: usize = 32;
 /// Rows that are multiplied at once.
 pub(super) const ROWS: usize = 12;
 
-/// Terms that are added at once: that part of a panel (24 KiB) stays in the first-level cache while all rows go by.
-const DEPTH: usize = 192;
-
 /// One term of all columns of a panel.
 pub(super) type Line = [f32; COLUMNS];
 
-/// One term of a group of rows.
-pub(super) type Term = [f32; ROWS];
-
-/// Rows `[rows][depth]` in groups, `[groups][depth]`, zeros where the last group lacks rows: so they lie in the order in which they are
-/// taken.
-pub(super) fn group(x: &[f32], depth: usize, groups: &mut Vec<Term>) {
-    let missing = vec![0.0; depth];
-    groups.resize((x.len() / depth.max(1)).div_ceil(ROWS) * depth, [0.0; ROWS]);
-    for (rows, group) in x.chunks(ROWS * depth).zip(groups.chunks_exact_mut(depth)) {
-        let rows: [&[f32]; ROWS] = from_fn(|row| rows.get(row * depth..(row + 1) * depth).unwrap_or(&missing));
-        for (k, term) in group.iter_mut().enumerate() {
-            *term = rows.map(|row| row[k]);
-        }
-    }
+thread_local! {
+    static PANELS: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
-/// Expands up to [`COLUMNS`] packed rows that lie in `words` into a panel of `depth` lines, zeros where there are fewer.
-pub(super) fn expand(format: Format, words: &[u32], depth: usize, panel: &mut Vec<Line>) {
-    panel.resize(depth, [0.0; COLUMNS]);
-    let pitch = format.words(depth);
+/// Lends `work` room for panels, as this thread left it the last time: fresh memory costs more than it seems, page by page.
+pub(super) fn with_panels<R>(work: impl FnOnce(&mut Vec<Line>) -> R) -> R {
+    // Taken, not borrowed: while it waits, a thread may begin other work of the same kind.
+    let mut panels = PANELS.take();
+    let result = work(&mut panels);
+    PANELS.set(panels);
+    result
+}
+
+/// Expands up to [`COLUMNS`] packed rows that lie in `words` into a panel, a line for each of their numbers, zeros where there are
+/// fewer rows.
+pub(super) fn expand(format: Format, words: &[u32], panel: &mut [Line]) {
+    let pitch = format.words(panel.len());
     vectorised(
         #[inline(always)]
         || {
@@ -63,48 +59,58 @@ pub(super) fn expand(format: Format, words: &[u32], depth: usize, panel: &mut Ve
     );
 }
 
-/// The products of grouped rows with a panel: into columns `[at, at + columns)` of `out [rows][pitch]`.
-pub(super) fn multiply(groups: &[Term], panel: &[Line], out: &mut [f32], pitch: usize, at: usize, columns: usize) {
-    simd(Product { groups, panel, out, pitch, at, columns });
-}
-
-struct Product<'a> {
-    groups: &'a [Term],
-    panel: &'a [Line],
-    out: &'a mut [f32],
+/// The products of rows, each of `depth` numbers, with panels of as many lines: into `columns` of `out [rows][pitch]`.
+///
+/// Some rows go by all panels before the next ones do, so panels are best as many as a second-level cache holds.
+pub(super) fn multiply<'a>(
+    rows: impl Fn(usize) -> &'a [f32],
+    panels: &[Line],
+    depth: usize,
+    out: &mut [f32],
     pitch: usize,
-    at: usize,
-    columns: usize,
+    columns: Range<usize>,
+) {
+    simd(Product { rows, panels, depth, out, pitch, columns });
 }
 
-impl WithSimd for Product<'_> {
+struct Product<'o, 'p, R> {
+    rows: R,
+    panels: &'p [Line],
+    depth: usize,
+    out: &'o mut [f32],
+    pitch: usize,
+    columns: Range<usize>,
+}
+
+impl<'x, R: Fn(usize) -> &'x [f32]> WithSimd for Product<'_, '_, R> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { groups, panel, out, pitch, at, columns } = self;
+        let Self { rows, panels, depth, out, pitch, columns } = self;
+        // What rows that are not there sum to, and columns.
         let mut beside = [[0.0; COLUMNS]; ROWS];
-        for (part, lines) in panel.chunks(DEPTH).enumerate() {
-            for (group, out) in groups.chunks_exact(panel.len()).zip(out.chunks_mut(ROWS * pitch)) {
-                let terms = &group[part * DEPTH..][..lines.len()];
-                // Sums are added up where they belong, beside it if the row or all of its columns are not there.
+        for (group, out) in out.chunks_mut(ROWS * pitch).enumerate() {
+            let present = out.len().div_ceil(pitch);
+            let x: [&[f32]; ROWS] = from_fn(|row| &rows(group * ROWS + row.min(present - 1))[..depth]);
+            for (panel, at) in panels.chunks_exact(depth).zip(columns.clone().step_by(COLUMNS)) {
+                let present = COLUMNS.min(columns.end - at);
                 let mut sums = beside.each_mut();
-                for (sums, row) in sums.iter_mut().zip(out.chunks_mut(pitch)) {
-                    let row = &mut row[at..at + columns];
-                    if columns < COLUMNS {
-                        sums[..columns].copy_from_slice(row);
-                    } else if let Some(row) = row.first_chunk_mut() {
-                        *sums = row;
+                if present == COLUMNS {
+                    for (sums, row) in sums.iter_mut().zip(out.chunks_mut(pitch)) {
+                        if let Some(row) = row[at..].first_chunk_mut() {
+                            *sums = row;
+                        }
                     }
                 }
                 if S::REGISTER_COUNT >= 32 {
-                    add::<S, ROWS>(simd, terms, lines, part == 0, &mut sums);
+                    add::<S, ROWS>(simd, &x, panel, &mut sums);
                 } else {
-                    add::<S, { ROWS / 2 }>(simd, terms, lines, part == 0, &mut sums);
+                    add::<S, { ROWS / 2 }>(simd, &x, panel, &mut sums);
                 }
-                if columns < COLUMNS {
+                if present < COLUMNS {
                     for (sums, row) in beside.iter().zip(out.chunks_mut(pitch)) {
-                        row[at..at + columns].copy_from_slice(&sums[..columns]);
+                        row[at..at + present].copy_from_slice(&sums[..present]);
                     }
                 }
             }
@@ -112,31 +118,47 @@ impl WithSimd for Product<'_> {
     }
 }
 
-/// Adds products to `sums`, or to zeros if they are `fresh`, `R` rows and two vectors of columns at a time: as many sums as there are
-/// registers for.
+/// Terms between two looks at where the rows lie.
+const TERMS: usize = 16;
+
+/// Sums of products, `R` rows and two vectors of columns at a time: as many sums as there are registers for.
 #[inline(always)]
-fn add<S: Simd, const R: usize>(simd: S, terms: &[Term], lines: &[Line], fresh: bool, sums: &mut [&mut Line; ROWS]) {
+fn add<S: Simd, const R: usize>(simd: S, x: &[&[f32]; ROWS], lines: &[Line], sums: &mut [&mut Line; ROWS]) {
     let step = 2 * S::F32_LANES;
-    for (part, rows) in sums.as_chunks_mut::<R>().0.iter_mut().enumerate() {
+    for (x, rows) in x.as_chunks::<R>().0.iter().zip(sums.as_chunks_mut::<R>().0) {
         for column in (0..COLUMNS).step_by(step) {
             let mut held = [[simd.splat_f32s(0.0); 2]; R];
-            if !fresh {
-                for (held, sums) in held.iter_mut().zip(rows.iter()) {
-                    held.copy_from_slice(&S::as_simd_f32s(&sums[column..column + step]).0[..2]);
+            let (whole, rest) = lines.as_chunks::<TERMS>();
+            let terms = x.map(|row| row.as_chunks::<TERMS>());
+            for (at, lines) in whole.iter().enumerate() {
+                let terms: [&[f32; TERMS]; R] = from_fn(|row| &terms[row].0[at]);
+                for (k, line) in lines.iter().enumerate() {
+                    add_line::<S, R>(simd, &mut held, &line[column..column + step], |row| terms[row][k]);
                 }
             }
-            for (term, line) in terms.iter().zip(lines) {
-                let weights = S::as_simd_f32s(&line[column..column + step]).0;
-                for (held, number) in held.iter_mut().zip(&term[part * R..][..R]) {
-                    let number = simd.splat_f32s(*number);
-                    held[0] = simd.mul_add_f32s(number, weights[0], held[0]);
-                    held[1] = simd.mul_add_f32s(number, weights[1], held[1]);
-                }
+            for (k, line) in rest.iter().enumerate() {
+                add_line::<S, R>(simd, &mut held, &line[column..column + step], |row| terms[row].1[k]);
             }
             for (held, sums) in held.iter().zip(rows.iter_mut()) {
                 S::as_mut_simd_f32s(&mut sums[column..column + step]).0.copy_from_slice(held);
             }
         }
+    }
+}
+
+/// Adds a product to each sum: of one number of each row and one line.
+#[inline(always)]
+fn add_line<S: Simd, const R: usize>(
+    simd: S,
+    held: &mut [[S::f32s; 2]; R],
+    line: &[f32],
+    number: impl Fn(usize) -> f32,
+) {
+    let weights = S::as_simd_f32s(line).0;
+    for (row, held) in held.iter_mut().enumerate() {
+        let number = simd.splat_f32s(number(row));
+        held[0] = simd.mul_add_f32s(number, weights[0], held[0]);
+        held[1] = simd.mul_add_f32s(number, weights[1], held[1]);
     }
 }
 
@@ -151,16 +173,17 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn sums_are_fused_and_in_order(rows in 1_usize..40, columns in 1_usize..33, depth in 1_usize..600, seed: u64) {
+        fn sums_are_fused_and_in_order(rows in 1_usize..40, columns in 1_usize..100, depth in 1_usize..400, seed: u64) {
             let mut noise = Noise::new(seed);
             let (x, w) = (noise.floats(rows * depth, 1.0), noise.floats(columns * depth, 1.0));
-            let (mut groups, mut panel) = (Vec::new(), Vec::new());
-            group(&x, depth, &mut groups);
+            let mut panels = vec![[f32::NAN; COLUMNS]; columns.div_ceil(COLUMNS) * depth];
             let words: Vec<u32> = w.iter().map(|weight| weight.to_bits()).collect();
-            expand(Format::F32, &words, depth, &mut panel);
+            for (panel, words) in panels.chunks_exact_mut(depth).zip(words.chunks(COLUMNS * depth)) {
+                expand(Format::F32, words, panel);
+            }
             let (pitch, at) = (columns + 5, 3);
             let mut out = vec![7.0; rows * pitch];
-            multiply(&groups, &panel, &mut out, pitch, at, columns);
+            multiply(|row| &x[row * depth..], &panels, depth, &mut out, pitch, at..at + columns);
             for (row, out) in out.chunks_exact(pitch).enumerate() {
                 for (column, out) in out.iter().enumerate() {
                     let right = match column.checked_sub(at).filter(|column| *column < columns) {

@@ -7,7 +7,7 @@
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use super::floats::{COLUMNS, ROWS, expand, group, multiply};
+use super::floats::{COLUMNS, ROWS, expand, multiply};
 use super::linear::noise;
 use super::math::{exp, sum};
 use super::packed::Format;
@@ -86,8 +86,9 @@ pub(crate) fn workgroups(rows: usize, words: usize) -> u64 {
     rows.div_ceil(64) as u64 * splits(words) as u64
 }
 
-/// Rows whose logits with one panel are held at a time.
+/// Rows and words of which logits are held at a time.
 const BLOCK: usize = 16 * ROWS;
+const WORDS: usize = 4 * COLUMNS;
 
 fn head(args: &mut Args<'_>) {
     let params: Params = args.params();
@@ -97,32 +98,27 @@ fn head(args: &mut Args<'_>) {
     let scored = &scored[..rows];
     let format = Format::from_code(params.format);
     let row_words = format.words(depth);
-    let of_row = |scored: &Scored| &x[scored.row as usize * depth..][..depth];
-    let gathered: Vec<f32> = scored.iter().flat_map(of_row).copied().collect();
-
-    let mut groups = Vec::new();
-    group(&gathered, depth, &mut groups);
-    drop(gathered);
-
     // A split is one thread's: each of its weights is expanded once.
     let found: Vec<Vec<Partial>> = weights[..words * row_words]
         .par_chunks(SPLIT * row_words)
         .enumerate()
-        .map_init(Default::default, |(panel, logits): &mut (Vec<_>, Vec<f32>), (split, weights)| {
+        .map_init(Default::default, |(panels, logits): &mut (Vec<_>, Vec<f32>), (split, weights)| {
             let mut partials = vec![Partial::NONE; rows];
             let mut at = params.first + (split * SPLIT) as u32;
-            logits.resize(BLOCK * COLUMNS, 0.0);
-            for part in weights.chunks(COLUMNS * row_words) {
-                expand(format, part, depth, panel);
+            panels.resize(WORDS / COLUMNS * depth, [0.0; COLUMNS]);
+            logits.resize(BLOCK * WORDS, 0.0);
+            for part in weights.chunks(WORDS * row_words) {
+                for (panel, part) in panels.chunks_exact_mut(depth).zip(part.chunks(COLUMNS * row_words)) {
+                    expand(format, part, panel);
+                }
                 let present = part.len() / row_words;
-                let blocks =
-                    groups.chunks(BLOCK / ROWS * depth).zip(partials.chunks_mut(BLOCK)).zip(scored.chunks(BLOCK));
-                for ((groups, partials), scored) in blocks {
-                    multiply(groups, panel, logits, COLUMNS, 0, COLUMNS);
+                for (partials, scored) in partials.chunks_mut(BLOCK).zip(scored.chunks(BLOCK)) {
+                    let row = |row: usize| &x[scored[row].row as usize * depth..];
+                    multiply(row, panels, depth, &mut logits[..scored.len() * WORDS], WORDS, 0..present);
                     vectorised(
                         #[inline(always)]
                         || {
-                            let rows = partials.iter_mut().zip(scored).zip(logits.as_chunks::<COLUMNS>().0);
+                            let rows = partials.iter_mut().zip(scored).zip(logits.as_chunks::<WORDS>().0);
                             for ((partial, scored), logits) in rows {
                                 take(partial, &logits[..present], scored.target.wrapping_sub(at));
                             }

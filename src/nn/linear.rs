@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use super::floats::{COLUMNS, ROWS, expand, group, multiply};
+use super::floats::{COLUMNS, ROWS, expand, multiply, with_panels};
 use super::packed::Format;
 use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl};
 
@@ -47,13 +47,11 @@ pub(crate) fn workgroups(rows: usize, columns: usize) -> u64 {
     rows.div_ceil(64) as u64 * columns.div_ceil(64) as u64
 }
 
-/// Rows that one thread multiplies with each panel: few enough that all threads have the same work, many enough for the panel's
-/// expansion to be worth it.
-fn block(rows: usize) -> usize {
-    let threads = rayon::current_num_threads();
-    let blocks = rows.div_ceil(48 * ROWS).next_multiple_of(threads);
-    rows.div_ceil(blocks).next_multiple_of(ROWS)
-}
+/// Numbers that are expanded at once, at most: 768 KiB of panels stay in a second-level cache while a block's rows go by.
+const STRIP: usize = 192 << 10;
+
+/// Rows that one thread multiplies with each strip, at most: enough for its expansion to be worth it.
+const BLOCK: usize = 86 * ROWS;
 
 fn linear(args: &mut Args<'_>) {
     let params: Params = args.params();
@@ -63,14 +61,22 @@ fn linear(args: &mut Args<'_>) {
     let (pitch, first) = (params.pitch as usize, params.first as usize);
     let format = Format::from_code(params.format);
     let words = format.words(depth);
-    let block = block(rows);
+    let strip = (STRIP / (COLUMNS * depth)).max(1) * COLUMNS;
+    // All threads have the same work.
+    let blocks = rows.div_ceil(BLOCK).next_multiple_of(rayon::current_num_threads());
+    let block = rows.div_ceil(blocks).next_multiple_of(ROWS);
     let blocks = out[..rows * pitch].par_chunks_mut(block * pitch).zip(x[..rows * depth].par_chunks(block * depth));
-    blocks.for_each_init(Default::default, |(groups, panel), (out, x)| {
-        group(x, depth, groups);
-        for (index, part) in weights[..columns * words].chunks(COLUMNS * words).enumerate() {
-            expand(format, part, depth, panel);
-            multiply(groups, panel, out, pitch, first + index * COLUMNS, part.len() / words);
-        }
+    blocks.for_each(|(out, x)| {
+        with_panels(|panels| {
+            for (index, weights) in weights[..columns * words].chunks(strip * words).enumerate() {
+                let (present, at) = (weights.len() / words, first + index * strip);
+                panels.resize(present.div_ceil(COLUMNS) * depth, [0.0; COLUMNS]);
+                for (panel, part) in panels.chunks_exact_mut(depth).zip(weights.chunks(COLUMNS * words)) {
+                    expand(format, part, panel);
+                }
+                multiply(|row| &x[row * depth..], panels, depth, out, pitch, at..at + present);
+            }
+        });
     });
 }
 
