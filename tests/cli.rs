@@ -1128,12 +1128,15 @@ fn the_doctor_finds_the_cpu_well() {
     let rows: Vec<Value> = run.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(rows.len(), tauscore::KERNELS.len() + 1, "a row a kernel, and one for the known answers");
     assert!(rows.iter().all(|row| row["kept"] == true && row["samples"].as_u64().unwrap() > 0), "{}", run.out);
-    // Nothing is fetched for the encoder's vectors, and that they were left out is said.
+    // Nothing is fetched for what is recorded of models, and that it was left out is said.
     assert!(!place.path("home").exists(), "looking creates nothing");
     let said: Vec<Value> = run.err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let warnings: Vec<&str> = said.iter().filter_map(|said| said["message"].as_str()).collect();
-    assert!(warnings.len() == 1 && warnings[0].contains("recorded vectors were left out: "), "{}", run.err);
-    assert!(warnings[0].contains("tauscore models fetch"), "{}", run.err);
+    for (warning, what) in warnings.iter().zip(["recorded vectors", "recorded losses"]) {
+        assert!(warning.contains(&format!("{what} were left out: ")), "{}", run.err);
+        assert!(warning.contains("tauscore models fetch"), "{}", run.err);
+    }
+    assert_eq!(warnings.len(), 2, "{}", run.err);
 }
 
 #[test]
@@ -1158,6 +1161,37 @@ fn the_doctor_embeds_every_recorded_vector_where_the_model_is() {
     fs::copy(PathBuf::from(model()).join("config.json"), store.join("config.json")).unwrap();
     let run = place.run(&["doctor", "--device", "cpu"]);
     assert!(run.code == 0 && run.err.contains("recorded vectors were left out: "), "{}", run.err);
+}
+
+#[test]
+fn the_doctor_holds_the_language_model_to_recorded_losses() {
+    // Of the store of the tests: another model is not what was recorded.
+    let Some(file) = common::language_model().filter(|file| file.to_string_lossy().contains("SmolLM2-135M")) else {
+        return;
+    };
+    let place = Place::new();
+    let store = place.path("home/models/SmolLM2-135M-Instruct");
+    fs::create_dir_all(&store).unwrap();
+    let folder = if file.is_dir() { file.as_path() } else { file.parent().unwrap() };
+    for name in names(folder) {
+        fs::copy(folder.join(&name), store.join(&name)).unwrap();
+    }
+    let run = place.run(&["doctor", "--device", "cpu", "--json"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let rows: Vec<Value> = run.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let row = rows.iter().find(|row| row["check"] == "language model").unwrap_or_else(|| panic!("{}", run.out));
+    let worst = row["largest_difference"].as_f64().unwrap();
+    assert!(row["kept"] == true && row["tokens"] == 22 && worst > 0.0 && worst < 1e-3, "{row}");
+
+    // One bit of it changed: it is not held to the recordings, and is no wrong device either.
+    let weights = fs::read_dir(&store).unwrap().map(|entry| entry.unwrap().path());
+    let weights = weights.into_iter().find(|path| path.extension().is_some_and(|end| end == "gguf")).unwrap();
+    let mut bytes = fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&weights, bytes).unwrap();
+    let run = place.run(&["doctor", "--device", "cpu"]);
+    assert!(run.code == 0 && run.err.contains("recorded losses were left out: "), "{}", run.err);
+    assert!(!run.out.contains("language model"), "{}", run.out);
 }
 
 #[test]

@@ -1,15 +1,19 @@
-//! `tauscore doctor`: does each adapter keep each kernel's promise, and does the exact encoder give the recorded integers? A
-//! validator proves his own card before he trusts it.
+//! `tauscore doctor`: does each adapter keep each kernel's promise, does the exact encoder give the recorded integers, and the language
+//! model the recorded losses? A validator proves his own card before he trusts it.
 
 use std::io::Write;
+
+use serde::Deserialize;
 
 use super::table::table;
 use super::{Console, Outcome, Status, write_json, write_text};
 use crate::device::{Choice, Device, Parity, adapters, parity};
-use crate::models::{DEFAULT_MODEL, Kind, Store};
+use crate::models::{DEFAULT_LANGUAGE_MODEL, DEFAULT_MODEL, Kind, Store};
 use crate::nn::exact::IntegerModel;
 use crate::nn::exact::model::MINILM_DIGEST;
+use crate::nn::llama::LlamaModel;
 use crate::stages::encode::{ExactEncoder, self_test};
+use crate::stages::language::{LanguageModel, Passage};
 use crate::{Error, KERNELS, Result};
 
 /// Options of `tauscore doctor`.
@@ -18,6 +22,20 @@ pub(super) struct DoctorArgs {
     /// Check one device instead of all adapters and the CPU
     #[arg(long, value_name = "DEVICE")]
     device: Option<Choice>,
+}
+
+/// How far a token's loss may be from the recorded one, in nats.
+const LOSS_TOLERANCE: f32 = 1e-3;
+
+/// A recorded response of the default language model, of those in `datasets/reference/smollm2_losses.json`.
+#[derive(Deserialize)]
+struct Answered {
+    /// The prompt in the chat template, then the response.
+    ids: Vec<u32>,
+    /// Where the response begins.
+    start: usize,
+    /// The loss of each of its tokens, in nats.
+    nll: Vec<f32>,
 }
 
 /// What is known of one device.
@@ -57,18 +75,15 @@ pub(super) fn run(args: &DoctorArgs, console: &Console, out: &mut dyn Write) -> 
     if args.device.is_none() {
         opened.push(Device::cpu());
     }
-    let model = match minilm(console) {
-        Ok(model) => Some(model),
-        Err(error) => {
-            let remedy = error.remedy().unwrap_or_default();
-            console.warn(&format!("the encoder's recorded vectors were left out: {error}; {remedy}"));
-            None
-        }
-    };
+    let encoder = or_left_out(minilm(console), "the encoder's recorded vectors", console);
+    let language_model = or_left_out(smollm2(), "the language model's recorded losses", console);
     for device in &opened {
         findings.known_answers(device)?;
-        if let Some(model) = &model {
+        if let Some(model) = &encoder {
             findings.encoder(device, model)?;
+        }
+        if let Some(model) = &language_model {
+            findings.language_model(device, model)?;
         }
     }
 
@@ -79,6 +94,14 @@ pub(super) fn run(args: &DoctorArgs, console: &Console, out: &mut dyn Write) -> 
         write_text(out, &format!("{} kernels on {checked} devices: {word}\n", KERNELS.len()))?;
     }
     Ok(if broken == 0 { Status::Good } else { Status::Finding })
+}
+
+/// The model, or a warning that `what` it is for was left out.
+fn or_left_out<M>(model: Result<M>, what: &str, console: &Console) -> Option<M> {
+    let told = |error: &Error| {
+        console.warn(&format!("{what} were left out: {error}; {}", error.remedy().unwrap_or_default()));
+    };
+    model.inspect_err(told).ok()
 }
 
 /// The integer model whose embeddings are recorded. It is not fetched.
@@ -97,6 +120,14 @@ fn minilm(console: &Console) -> Result<IntegerModel> {
             "run `tauscore models fetch {DEFAULT_MODEL} --force` and `tauscore models convert {DEFAULT_MODEL}`"
         ),
     })
+}
+
+/// The language model whose losses are recorded. It is not fetched.
+fn smollm2() -> Result<LlamaModel> {
+    let store = Store::from_env()?;
+    let path = store.resolve(DEFAULT_LANGUAGE_MODEL, Kind::LanguageModel, true, &mut |_| {})?;
+    store.verify(DEFAULT_LANGUAGE_MODEL)?;
+    LlamaModel::open(&path)
 }
 
 impl Findings<'_> {
@@ -165,6 +196,48 @@ impl Findings<'_> {
             None => why,
         });
         self.note(device, "encoder, exact", "exact".into(), vectors.len(), String::new(), failure);
+        Ok(())
+    }
+
+    /// Some short recorded responses, judged by the whole language model.
+    fn language_model(&mut self, device: &Device, model: &LlamaModel) -> Result<()> {
+        #[derive(Deserialize)]
+        struct File {
+            rows: Vec<Answered>,
+        }
+        let text = include_str!("../../datasets/reference/smollm2_losses.json");
+        let File { mut rows } = self_test::parse("datasets/reference/smollm2_losses.json", text)?;
+        rows.truncate(3);
+        let name = device.name();
+        self.console.note(&format!("judging {} recorded responses: {name}", rows.len()));
+        let prompts: Vec<&[u32]> = rows.iter().map(|row| &row.ids[..row.start]).collect();
+        let passages: Vec<Passage<'_>> = rows
+            .iter()
+            .enumerate()
+            .map(|(prefix, row)| {
+                let tokens = &row.ids[row.start..];
+                Passage { prefix, tokens, scored: std::iter::once(0..tokens.len()).collect() }
+            })
+            .collect();
+        let right: Vec<f32> = rows.iter().flat_map(|row| row.nll.iter().copied()).collect();
+        let judged = LanguageModel::new(device, model)
+            .and_then(|model| model.losses(&prompts, &passages, |event| self.console.event(&event)));
+        let (worst, failure) = match judged.map(|losses| losses.concat()) {
+            Ok(losses) => {
+                let off: Vec<f32> = losses.iter().zip(&right).map(|(found, right)| (found - right).abs()).collect();
+                let place = off.iter().position(|off| off.is_nan() || *off > LOSS_TOLERANCE);
+                let failure = place.map(|at| format!("token {at} has a loss of {}, not {}", losses[at], right[at]));
+                (off.into_iter().reduce(f32::max), failure)
+            }
+            Err(error) => (None, Some(error.to_string())),
+        };
+        if self.console.json {
+            let value = serde_json::json!({"device": name, "variant": variant(device), "check": "language model",
+                "tokens": right.len(), "largest_difference": worst, "kept": failure.is_none(), "failure": failure});
+            write_json(self.out, &value)?;
+        }
+        let used = worst.map_or_else(String::new, |worst| format!("{:.1} %", worst / LOSS_TOLERANCE * 100.0));
+        self.note(device, "language model", format!("{LOSS_TOLERANCE:.0e}"), right.len(), used, failure);
         Ok(())
     }
 

@@ -69,7 +69,8 @@ pub fn recorded() -> Result<Vec<Recorded>> {
     parse("datasets/reference/minilm_exact.json", text).map(|file: File| file.rows)
 }
 
-fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T> {
+/// What is in a file that this crate carries.
+pub(crate) fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|error| damaged(file, "JSON", error.to_string()))
 }
 
