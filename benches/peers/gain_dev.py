@@ -4,6 +4,7 @@
     tauscore loss PAIRS.jsonl --kind reference_gain > gain.jsonl      (and embedding, lm, explained as wanted)
     python benches/peers/gain_dev.py judge --pairs PAIRS.jsonl --quality DIR/dev_quality.csv \\
         --losses reference_gain=gain.jsonl --losses embedding=embedding.jsonl
+    python benches/peers/gain_dev.py sharing --data DIR [--tauscore-args "--model MODEL.gguf"]
 
 `pairs` draws prompts of at most 200 tokens (in the chat template) from DIR/dev.jsonl and writes a row
 {prompt_id, prompt, miner, response, reference} for each of its miners and for each attack; names of attacks begin with
@@ -15,13 +16,20 @@ less the median over the prompt's distinct honest responses, cut to +-0.3; and w
 Log length and ROUGE-L to the reference stand beside them. Printed: Spearman's correlation of the miners' means with
 each quality column, with a 95 % bootstrap over prompts, and given log length; then how many honest miners
 each attack would outrank.
+
+`sharing` counts the tokens that go through the model for all of DIR/dev.jsonl, with and without prefix sharing, all prompts in one
+call and each by itself. tauscore tells that number when it begins and is ended there: nothing is computed.
 """
 
 import argparse
 import csv
 import json
 import re
+import shlex
+import statistics
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -270,6 +278,54 @@ def judge(args):
         args.json.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
+# ---- sharing ----
+
+
+def count_read(command, pairs, file):
+    """Tokens that tauscore is about to send through the model for these pairs."""
+    file.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8") as process:
+        told = []
+        for line in process.stderr:
+            told.append(line)
+            event = json.loads(line)
+            if event.get("event") == "began" and event["stage"] == "judging":
+                process.kill()
+                return event["total"]
+    sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{''.join(told)[-2000:]}")
+
+
+def sharing(args):
+    """Count, print."""
+    references = {row["prompt_id"]: row["reference"] for row in read_jsonl(args.data / "dev_reference.jsonl")}
+    prompts = {}
+    for row in read_jsonl(args.data / "dev.jsonl"):
+        pair = {"prompt": row["prompt"], "response": row["response"], "reference": references[row["prompt_id"]]}
+        prompts.setdefault(row["prompt_id"], []).append(pair)
+    every = [pair for pairs in prompts.values() for pair in pairs]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "pairs.jsonl"
+        command = [str(args.tauscore), "loss", str(file), "--kind", args.kind, "--device", "cpu", "--json"]
+        command += shlex.split(args.tauscore_args)
+
+        def both(pairs):
+            found = {
+                "with": count_read(command, pairs, file),
+                "without": count_read([*command, "--no-prefix-sharing"], pairs, file),
+            }
+            return found | {"factor": found["without"] / found["with"]}
+
+        together = both(every)
+        each = {prompt_id: both(pairs) for prompt_id, pairs in prompts.items()}
+    factors = [found["factor"] for found in each.values()]
+    print(f"{args.kind}, {len(every)} responses to {len(prompts)} prompts, tokens through the model")
+    print(f"  without sharing {together['without']}, with {together['with']}: {together['factor']:.2f} times fewer")
+    print(f"  by prompt {statistics.median(factors):.2f} times in the median, {min(factors):.2f} to {max(factors):.2f}")
+    if args.json:
+        summary = {"kind": args.kind, "together": together, "each": each}
+        args.json.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+
 def main():
     """One of the two."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -290,6 +346,13 @@ def main():
     judged.add_argument("--seed", type=int, default=1)
     judged.add_argument("--json", type=Path, help="also write the numbers here")
     judged.set_defaults(run=judge)
+    shared = commands.add_parser("sharing", help="count what prefix sharing saves")
+    shared.add_argument("--data", type=Path, required=True, help="folder of dev.jsonl and dev_reference.jsonl")
+    shared.add_argument("--kind", default="reference_gain")
+    shared.add_argument("--tauscore", type=Path, default=Path("target/release/tauscore"))
+    shared.add_argument("--tauscore-args", default="", help='more options for it, such as "--model FILE"')
+    shared.add_argument("--json", type=Path, help="also write the numbers here")
+    shared.set_defaults(run=sharing)
     args = parser.parse_args()
     args.run(args)
 

@@ -76,8 +76,8 @@ pub static KERNEL: Kernel = Kernel {
 /// Words of a split.
 pub(crate) const SPLIT: usize = 2048;
 
-/// Splits of a vocabulary.
-pub(crate) fn splits(vocabulary: usize) -> usize {
+/// Splits of a vocabulary of so many words.
+pub fn splits(vocabulary: usize) -> usize {
     vocabulary.div_ceil(SPLIT)
 }
 
