@@ -12,8 +12,10 @@ use common::{json, language_model};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tauscore::device::Device;
 use tauscore::nn::llama::LlamaModel;
 use tauscore::nn::packed::{Format, PackedMatrix};
+use tauscore::pipeline::Judge;
 use tauscore::stages::tokens::ChatTokenizer;
 use tempfile::TempDir;
 
@@ -404,6 +406,26 @@ fn a_vocabulary_that_does_not_fit_is_refused() {
     check("an end that is no token", "tokenizer.ggml.eos_token_id", "no token 4000", |file| {
         file.set("tokenizer.ggml.eos_token_id", U32, 4000_u32.to_le_bytes());
     });
+}
+
+#[test]
+fn a_tokenizer_with_ids_beyond_the_models_is_refused() {
+    let model = common::package().join("datasets/models/llama-f16");
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors", "tokenizer_config.json"] {
+        fs::copy(model.join(file), folder.path().join(file)).unwrap();
+    }
+    let load = |words: u32| {
+        let mut tokenizer = json("datasets/models/llama-f16/tokenizer.json");
+        let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+        (vocabulary.len() as u32..words).for_each(|id| drop(vocabulary.insert(format!("more{id}"), json!(id))));
+        fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+        Judge::load(&Device::cpu(), folder.path(), None)
+    };
+    assert!(load(299).is_ok(), "as many as the model has rows for");
+    let error = load(304).expect_err("five words more");
+    assert!(error.to_string().ends_with("vocab: the tokenizer has ids up to 303, the model knows 299"), "{error}");
+    assert!(error.remedy().is_some_and(|remedy| remedy.contains("of the same model")), "{error:?}");
 }
 
 #[test]

@@ -139,13 +139,19 @@ fn check_pin(config: &EncoderConfig, file: PathBuf, found: &str) -> Result<()> {
 fn tokenizer(folder: &Path, max_tokens: usize, vocabulary: usize) -> Result<Tokenizer> {
     let path = folder.join("tokenizer.json");
     let tokenizer = Tokenizer::open(&path, max_tokens as u32)?;
-    if tokenizer.id_bound() as usize > vocabulary {
-        return Err(Error::File {
-            file: path.display().to_string(),
-            field: "vocab".into(),
-            problem: format!("it has ids up to {}, the model knows {vocabulary}", tokenizer.id_bound() - 1),
-            remedy: "tokenizer.json and model.safetensors must be of the same model".into(),
-        });
-    }
+    check_ids(&path, tokenizer.id_bound(), vocabulary)?;
     Ok(tokenizer)
+}
+
+/// Refuses the tokenizer in `file`, all of whose ids are below `bound`, for a model with fewer words.
+pub(super) fn check_ids(file: &Path, bound: u32, vocabulary: usize) -> Result<()> {
+    if bound as usize <= vocabulary {
+        return Ok(());
+    }
+    Err(Error::File {
+        file: file.display().to_string(),
+        field: "vocab".into(),
+        problem: format!("the tokenizer has ids up to {}, the model knows {vocabulary}", bound - 1),
+        remedy: "tokenizer and weights must be of the same model".into(),
+    })
 }

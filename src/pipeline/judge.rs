@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::embedder::check_ids;
 use crate::device::Device;
 use crate::models;
 use crate::nn::llama::{Checkpoint, LlamaModel};
@@ -123,7 +124,8 @@ impl Judge {
     /// must have.
     ///
     /// # Errors
-    /// As [`LlamaModel::open`] and [`ChatTokenizer::open`]; [`Error::File`] if the file is another than the pinned one;
+    /// As [`LlamaModel::open`] and [`ChatTokenizer::open`]; [`Error::File`] if the file is another than the pinned one, or the
+    /// tokenizer has ids beyond the model's vocabulary;
     /// [`Error::Device`] if the device has no room.
     pub fn load(device: &Device, path: &Path, pin: Option<&str>) -> Result<Self> {
         let digest = digest(&Checkpoint::find(path)?.weights()?)?;
@@ -135,9 +137,9 @@ impl Judge {
                 remedy: "name the model that the criteria mean, or leave `sha256` out of [loss]".into(),
             });
         }
-        let tokenizer = ChatTokenizer::open(path)?;
-        let model = LanguageModel::new(device, &LlamaModel::open(path)?)?;
-        Ok(Self { tokenizer, model, digest })
+        let (tokenizer, model) = (ChatTokenizer::open(path)?, LlamaModel::open(path)?);
+        check_ids(path, tokenizer.vocabulary(), model.config.vocabulary)?;
+        Ok(Self { tokenizer, model: LanguageModel::new(device, &model)?, digest })
     }
 
     /// The SHA-256 of the model's file of weights, in hexadecimal; of several files, that of their digests, a line each, by name. As `sha256` in
