@@ -119,8 +119,7 @@ pub enum LossKind {
     Lm,
     /// 1 - cosine of the embeddings of response and reference.
     Embedding,
-    /// How well the response's embedding tells its own reference from those of the round's other prompts (van den Oord et al. 2018,
-    /// InfoNCE).
+    /// How well the response's embedding tells its own reference from the round's other ones (van den Oord et al. 2018, InfoNCE).
     Contrast,
     /// 0 if the response gives the reference's answer, else 1.
     Exact,
@@ -154,6 +153,16 @@ impl LossKind {
             Self::Lm => Some(Judgement::Response),
             Self::Embedding | Self::Contrast | Self::Exact | Self::Logits | Self::Logprobs => None,
         }
+    }
+
+    /// Whether it compares embeddings.
+    pub fn embeds(self) -> bool {
+        matches!(self, Self::Embedding | Self::Contrast)
+    }
+
+    /// Whether it needs references.
+    pub fn needs_reference(self) -> bool {
+        self.judgement().is_none_or(Judgement::needs_reference)
     }
 }
 
@@ -229,7 +238,8 @@ impl LossConfig {
         self.gate.unwrap_or(6.0)
     }
 
-    fn check(&self) -> Result<()> {
+    /// Checks the ranges.
+    pub(crate) fn check(&self) -> Result<()> {
         let refuse = |key: &str, problem: String, remedy: &str| {
             Err(Error::Usage { argument: format!("loss.{key}"), problem, remedy: remedy.into() })
         };

@@ -272,6 +272,18 @@ impl Round {
         builder.finish()
     }
 
+    /// Reads `{"prompt", "response", "reference"}` a line, plain or gzip as for [`Round::read`]: each line a prompt of its own, named after
+    /// file and line, with one response, of one miner. The row may also have what a reference's row may (`tokens`, `match`, `pattern`) and a
+    /// response's (`logits`, `logprobs`). With `referenced` every row must have a reference that is not blank.
+    ///
+    /// # Errors
+    /// As [`Round::read`].
+    pub fn read_answers(source: Source, referenced: bool, options: Options) -> Result<(Self, Vec<Error>)> {
+        let mut builder = Builder::new(options);
+        builder.read_all(source, |builder, place, bytes| builder.admit_answer_line(place, bytes, referenced))?;
+        builder.finish()
+    }
+
     /// Builds a round from rows in memory, with the same checks; errors call the place `rows:N` and `references:N`,
     /// counted from 1.
     ///
@@ -328,6 +340,17 @@ impl Round {
         self.miners.get(response.miner as usize)
     }
 
+    /// An error about what stands in a response's row.
+    pub fn refuse(&self, row: &Response, field: &str, problem: String, remedy: &str) -> Error {
+        Error::Row {
+            file: self.files.get(row.file as usize).cloned().unwrap_or_default(),
+            line: row.line,
+            field: field.into(),
+            problem,
+            remedy: remedy.into(),
+        }
+    }
+
     /// How many numbers each embedding that came with a row has; `None` where no row has one.
     pub fn embedding_length(&self) -> Option<usize> {
         self.embedding_length
@@ -369,33 +392,13 @@ pub struct Text {
     pub line: usize,
 }
 
-/// A response to a prompt, to be judged by a language model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// What was asked.
-    pub prompt: String,
-    /// What was answered. It may be empty.
-    pub response: String,
-    /// What a good answer would be.
-    pub reference: Option<String>,
-    /// The line it stands in, from 1.
-    pub line: usize,
-}
-
-/// Reads a JSON object a line, one at a time. After an error it ends.
-pub struct Stream<T> {
+/// Reads `{"text": ...}` a line, one at a time. After an error it ends.
+pub struct Texts {
     lines: Lines,
     options: Options,
     skipped: Vec<Error>,
     ended: bool,
-    parse: fn(&mut Raw, usize) -> Result<T, Fault>,
 }
-
-/// Reads `{"text": ...}` a line.
-pub type Texts = Stream<Text>;
-
-/// Reads `{"prompt": ..., "response": ..., "reference": ...}` a line; the reference may be missing.
-pub type Answers = Stream<Answer>;
 
 impl Texts {
     /// Opens a source; plain or gzip as for [`Round::read`].
@@ -403,26 +406,7 @@ impl Texts {
     /// # Errors
     /// [`Error::Io`] where it cannot be opened or its first bytes cannot be read.
     pub fn open(source: Source, options: Options) -> Result<Self> {
-        Self::with(source, options, |raw, line| Ok(Text { text: raw.required_text(Key::Text)?, line }))
-    }
-}
-
-impl Answers {
-    /// As [`Texts::open`].
-    ///
-    /// # Errors
-    /// As [`Texts::open`].
-    pub fn open(source: Source, options: Options) -> Result<Self> {
-        Self::with(source, options, |raw, line| {
-            let [prompt, response] = [raw.required_text(Key::Prompt)?, raw.required_text(Key::Response)?];
-            Ok(Answer { prompt, response, reference: raw.optional_text(Key::Reference)?, line })
-        })
-    }
-}
-
-impl<T> Stream<T> {
-    fn with(source: Source, options: Options, parse: fn(&mut Raw, usize) -> Result<T, Fault>) -> Result<Self> {
-        Ok(Self { lines: Lines::open(source)?, options, skipped: Vec::new(), ended: false, parse })
+        Ok(Self { lines: Lines::open(source)?, options, skipped: Vec::new(), ended: false })
     }
 
     /// The rows left out so far, with [`Options::skip_bad`].
@@ -430,40 +414,29 @@ impl<T> Stream<T> {
         &self.skipped
     }
 
-    /// What is wrong with a row that was read: an error, or one more row that is left out.
-    ///
-    /// # Errors
-    /// [`Error::Row`] without [`Options::skip_bad`].
-    pub fn refuse(&mut self, line: usize, field: &str, problem: String, remedy: &'static str) -> Result<()> {
-        self.fault(line, Fault::new(field, problem, remedy))
-    }
-
-    fn fault(&mut self, line: usize, fault: Fault) -> Result<()> {
-        let error = fault.at(&self.lines.name, line);
-        if !self.options.skip_bad {
-            return Err(error);
-        }
-        self.skipped.push(error);
-        Ok(())
-    }
-
-    fn step(&mut self) -> Result<Option<T>> {
+    fn step(&mut self) -> Result<Option<Text>> {
         loop {
             let outcome = match self.lines.next()? {
                 Step::End => return Ok(None),
                 Step::Fault(_, fault) => Err(fault),
-                Step::Line(line, bytes) => Raw::parse(bytes).and_then(|mut raw| (self.parse)(&mut raw, line)),
+                Step::Line(_, bytes) => Raw::parse(bytes).and_then(|mut raw| raw.required_text(Key::Text)),
             };
             match outcome {
-                Ok(row) => return Ok(Some(row)),
-                Err(fault) => self.fault(self.lines.line, fault)?,
+                Ok(text) => return Ok(Some(Text { text, line: self.lines.line })),
+                Err(fault) => {
+                    let error = fault.at(&self.lines.name, self.lines.line);
+                    if !self.options.skip_bad {
+                        return Err(error);
+                    }
+                    self.skipped.push(error);
+                }
             }
         }
     }
 }
 
-impl<T> Iterator for Stream<T> {
-    type Item = Result<T>;
+impl Iterator for Texts {
+    type Item = Result<Text>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
@@ -475,9 +448,9 @@ impl<T> Iterator for Stream<T> {
     }
 }
 
-impl<T> fmt::Debug for Stream<T> {
+impl fmt::Debug for Texts {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Stream").field("name", &self.lines.name).field("line", &self.lines.line).finish()
+        formatter.debug_struct("Texts").field("name", &self.lines.name).field("line", &self.lines.line).finish()
     }
 }
 

@@ -453,6 +453,15 @@ fn mistakes_on_the_command_line_are_told_with_a_remedy() {
             "--kind",
             "lm",
         ],
+        &["loss", "pairs.jsonl", "--kind", "embedding", "--match", "text"],
+        &["loss", "pairs.jsonl", "--kind", "exact", "--model", &model],
+        &["loss", "pairs.jsonl", "--kind", "lm", "--precision", "f32"],
+        &["loss", "pairs.jsonl", "--kind", "exact", "--match", "text", "--pattern", "x"],
+        &["loss", "pairs.jsonl", "--kind", "exact", "-q"],
+        &["loss", "pairs.jsonl", "--kind", "logits"],
+        &["loss", "pairs.jsonl", "--kind", "logits", "--vocabulary", "9"],
+        &["loss", "pairs.jsonl", "--kind", "contrast", "--temperature", "0"],
+        &["loss", "pairs.jsonl", "--kind", "embedding", "--device", "cpu", "-q", "--model", &judge],
         &["eval", "--sts", "missing.jsonl"],
         &["eval", "--sts", "round.jsonl"],
         &["epoch", "missing.json"],
@@ -480,7 +489,8 @@ fn mistakes_on_the_command_line_are_told_with_a_remedy() {
         assert!(told[0].starts_with("error: ") && told[1].starts_with("  help: "), "{shown}: {}", run.err);
         assert_eq!(place.names(), before, "{shown}: nothing is written");
         let home = place.path("home").display().to_string();
-        said.push_str(&format!("$ tauscore {shown}\n{}", run.err.replace(&model, "MODEL").replace(&home, "HOME")));
+        let told = run.err.replace(&model, "MODEL").replace(&judge, "JUDGE").replace(&home, "HOME");
+        said.push_str(&format!("$ tauscore {shown}\n{told}"));
     }
     insta::assert_snapshot!("mistakes", said);
     let run = place.run(&["config", "--config", "unknown_key.toml", "--json"]);
@@ -520,6 +530,7 @@ fn every_command_explains_itself() {
         "",
         "score",
         "embed",
+        "loss",
         "demo",
         "epoch",
         "emission",
@@ -1602,6 +1613,118 @@ fn losses_of_pairs_are_printed_in_order_and_sharing_changes_no_byte() {
     let run = place.run(&["loss", "pairs.jsonl", "--model", &model, "--device", "cpu", "--kind", "lm", "--json"]);
     let done: Value = serde_json::from_str(run.err.lines().last().unwrap()).unwrap();
     assert_eq!((&done["event"], &done["pairs"]), (&json!("done"), &json!(4)), "{done}");
+}
+
+/// The same responses as a round and as pairs. Two texts and two references come twice, and arrays with each.
+#[test]
+fn kinds_without_a_language_model_say_of_pairs_what_they_say_of_a_round() {
+    let place = Place::new();
+    place.copy_model();
+    let golden: Value =
+        serde_json::from_slice(&fs::read(package().join("datasets/logits/losses.json")).unwrap()).unwrap();
+    for name in ["f32.npy", "bf16.npy", "likeliest_f16.safetensors"] {
+        fs::copy(package().join("datasets/logits").join(name), place.path(name)).unwrap();
+    }
+    let given = [
+        ("p1", "alice", "the answer is seven", Some("f32.npy")),
+        ("p1", "bob", "a banana, I think", Some("bf16.npy")),
+        ("p2", "alice", "it must be Twelve.", None),
+        ("p3", "carol", "a banana, I think", Some("f32.npy")),
+        ("p2", "carol", "a banana, I think", None),
+        ("p3", "bob", "", None),
+    ];
+    let reference = |prompt: &str| if prompt == "p2" { "it must be twelve" } else { "seven, the answer is" };
+    let (mut round, mut pairs) = (Vec::new(), Vec::new());
+    for (prompt, miner, response, logits) in given {
+        let logprobs = logits.map(|_| "likeliest_f16.safetensors");
+        round.push(json!({"prompt_id": prompt, "miner": miner, "response": response, "logits": logits,
+            "logprobs": logprobs}));
+        pairs.push(json!({"prompt": prompt, "response": response, "reference": reference(prompt), "logits": logits,
+            "logprobs": logprobs, "tokens": golden["tokens"]}));
+    }
+    place.write("round.jsonl", lines(&round));
+    place.write("pairs.jsonl", lines(&pairs));
+    let of_prompt = |prompt| json!({"prompt_id": prompt, "reference": reference(prompt), "tokens": golden["tokens"]});
+    place.write("references.jsonl", lines(&["p1", "p2", "p3"].map(of_prompt)));
+    let model: &[&str] = &["--model", "model"];
+    for (kind, options, criteria) in [
+        ("embedding", model, ""),
+        ("embedding", &["--model", "model", "--precision", "f32", "--max-tokens", "4"], "[encoder]"),
+        ("contrast", model, ""),
+        ("contrast", &["--model", "model", "--temperature", "0.5"], "temperature = 0.5"),
+        ("exact", &["--match", "text"], "match = \"text\""),
+        (
+            "exact",
+            &["--match", "regex", "--pattern", r"(?i)\w+en|twelve"],
+            "match = \"regex\"\npattern = '(?i)\\w+en|twelve'",
+        ),
+        ("logits", &["--vocabulary", "301"], "vocabulary = 301"),
+        ("logprobs", &["--vocabulary", "301"], "vocabulary = 301"),
+    ] {
+        let encoder = if criteria == "[encoder]" { "precision = \"f32\"\nmax_tokens = 4" } else { "" };
+        let loss = if encoder.is_empty() { criteria } else { "" };
+        place.write(
+            "criteria.toml",
+            format!("[encoder]\nmodel = \"model\"\n{encoder}\n[loss]\nkind = \"{kind}\"\n{loss}\n"),
+        );
+        let run = place
+            .run(&[&["score", "--device", "cpu", "--config", "criteria.toml", "--out", "out"], &ROUND[..]].concat());
+        assert_eq!(run.code, 0, "{kind}: {}", run.err);
+        let scores = place.rows("out/scores.jsonl");
+        // The store is empty: no other model is asked for.
+        let args = ["loss", "pairs.jsonl", "--kind", kind, "--device", "cpu", "--offline", "--token-losses"];
+        let run = place.run(&[&args[..], options].concat());
+        assert_eq!(run.code, 0, "{kind}: {}", run.err);
+        let rows: Vec<Value> = run.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(rows.len(), scores.len(), "{kind}: a line a pair");
+        for (row, score) in rows.iter().zip(&scores) {
+            assert_eq!(row["loss"], score["loss"], "{kind}, to the bit: {row}");
+            assert_eq!(row.get("fault"), score.get("fault"), "{kind}: {row}");
+            match kind {
+                "exact" => assert_eq!(keys(row), ["loss", "tokens"], "no tokens: {row}"),
+                "embedding" | "contrast" => {
+                    assert_eq!(keys(row), ["loss", "similarity", "tokens"], "{row}");
+                    assert_eq!(row["tokens"], score["tokens"], "{row}");
+                    let similarity = row["similarity"].as_f64().unwrap();
+                    let loss = row["loss"].as_f64().unwrap();
+                    assert!(kind == "contrast" || (similarity + loss - 1.0).abs() < 1e-12, "{row}");
+                }
+                _ if row.get("fault").is_some() => assert_eq!(keys(row), ["fault", "loss", "tokens"], "{row}"),
+                _ => {
+                    let losses = row["token_losses"].as_array().unwrap();
+                    assert_eq!((losses.len(), row["tokens"].as_u64()), (6, Some(6)), "{row}");
+                    let mean = losses.iter().map(|loss| loss.as_f64().unwrap()).sum::<f64>() / 6.0;
+                    assert!((mean - row["loss"].as_f64().unwrap()).abs() < 1e-12, "{row}");
+                }
+            }
+        }
+        let losses: Vec<f64> = rows.iter().map(|row| row["loss"].as_f64().unwrap()).collect();
+        assert!(losses.iter().any(|loss| *loss != losses[0]), "{kind} tells them apart: {losses:?}");
+        if kind == "contrast" {
+            // The shares that two references have of one text; the one that comes twice counts once.
+            let shares = (-losses[3]).exp() + (-losses[4]).exp();
+            assert!((shares - 1.0).abs() < 1e-12, "{shares}");
+        }
+    }
+}
+
+#[test]
+fn a_kind_of_loss_asks_for_no_model_but_its_own() {
+    let place = Place::new();
+    place.write("pairs.jsonl", lines(&[json!({"prompt": "What?", "response": "so 7", "reference": "it is 7.0"})]));
+    let run = |kind: &str| place.run(&["loss", "pairs.jsonl", "--kind", kind, "--device", "cpu", "--offline"]);
+    for (kind, model) in [
+        ("reference_gain", "SmolLM2-135M-Instruct"),
+        ("lm", "SmolLM2-135M-Instruct"),
+        ("embedding", "all-MiniLM-L6-v2"),
+        ("contrast", "all-MiniLM-L6-v2"),
+    ] {
+        let run = run(kind);
+        assert!(run.code == 2 && run.err.contains(model), "{kind}: {}", run.err);
+    }
+    let exact = run("exact");
+    assert_eq!((exact.code, exact.out.as_str()), (0, "{\"loss\":0.0,\"tokens\":null}\n"), "{}", exact.err);
+    assert!(!exact.err.contains("device"), "nor for a device: {}", exact.err);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 """Does a kind of loss rank miners as people do, and does it see through cheap attacks?
 
     python benches/peers/gain_dev.py pairs --data DIR --model MODEL.gguf --out PAIRS.jsonl [--prompts 31]
-    tauscore loss PAIRS.jsonl --kind reference_gain > gain.jsonl      (and embedding, lm, explained as wanted)
+    tauscore loss PAIRS.jsonl --kind reference_gain > gain.jsonl      (long on a CPU; what is kept need not run again)
+    tauscore loss PAIRS.jsonl --kind embedding > cosine.jsonl         (and lm, explained as wanted)
     python benches/peers/gain_dev.py judge --pairs PAIRS.jsonl --quality DIR/dev_quality.csv \\
-        --losses reference_gain=gain.jsonl --losses embedding=embedding.jsonl
+        --losses reference_gain=gain.jsonl --losses cosine=cosine.jsonl
     python benches/peers/gain_dev.py sharing --data DIR [--tauscore-args "--model MODEL.gguf"]
 
 `pairs` draws prompts of at most 200 tokens (in the chat template) from DIR/dev.jsonl and writes a row

@@ -65,7 +65,7 @@ enum Command {
     Score(score::ScoreArgs),
     /// Embed texts: one JSON line a text
     Embed(embed::EmbedArgs),
-    /// Judge responses by a language model: one JSON line a response
+    /// Judge responses by any kind of loss: one JSON line a response
     Loss(loss::LossArgs),
     /// Score real responses as three validators and run the subnet's epoch
     Demo(demo::DemoArgs),

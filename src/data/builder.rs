@@ -159,6 +159,35 @@ impl Builder {
         self.admit_reference(place, row, names)
     }
 
+    /// A response with its prompt and perhaps its reference.
+    pub(super) fn admit_answer_line(&mut self, place: Place, bytes: &[u8], referenced: bool) -> Result<(), Fault> {
+        let mut raw = Raw::parse(bytes)?;
+        let row = Row {
+            prompt_id: self.name(place),
+            prompt: Some(raw.required_text(Key::Prompt)?),
+            miner: Key::Response.name().to_owned(),
+            response: raw.required_text(Key::Response)?,
+            reference: raw.optional_text(Key::Reference)?,
+            logits: raw.optional_text(Key::Logits)?,
+            logprobs: raw.optional_text(Key::Logprobs)?,
+            ..Row::default()
+        };
+        if referenced && row.reference.as_deref().is_none_or(|text| text.trim().is_empty()) {
+            return Err(Fault::new(
+                Key::Reference.name(),
+                "is missing, and this kind of loss needs one",
+                "give each row a reference, or choose --kind lm",
+            ));
+        }
+        let (tokens, rule) = (raw.tokens()?, raw.rule()?);
+        check_tokens(tokens.as_deref())?;
+        self.admit(place, row, Names::default())?;
+        if let Some(prompt) = self.prompts.last_mut() {
+            (prompt.tokens, prompt.rule) = (tokens, rule);
+        }
+        Ok(())
+    }
+
     /// Checks everything first and changes the round only then, so that a row left out leaves nothing behind.
     pub(super) fn admit(&mut self, place: Place, row: Row, names: Names) -> Result<(), Fault> {
         let Row { prompt_id, prompt, miner, response, reference, uid, block, embedding, logits, logprobs } = row;
@@ -240,9 +269,7 @@ impl Builder {
     pub(super) fn admit_reference(&mut self, place: Place, row: ReferenceRow, names: Names) -> Result<(), Fault> {
         let ReferenceRow { prompt_id, prompt, reference, tokens, rule } = row;
         not_empty(&prompt_id, names.prompt_id)?;
-        if tokens.as_ref().is_some_and(Vec::is_empty) {
-            return Err(Fault::new(Key::Tokens.name(), "is empty", "give the reference's tokens, or leave them out"));
-        }
+        check_tokens(tokens.as_deref())?;
         let Some(&at) = self.prompt_index.get(&prompt_id) else {
             self.unused_references += 1;
             return Ok(());
@@ -393,6 +420,13 @@ fn not_empty(id: &str, field: &'static str) -> Result<(), Fault> {
 
 fn empty(field: &'static str) -> Fault {
     Fault::new(field, "is empty", "give a name")
+}
+
+fn check_tokens(tokens: Option<&[u32]>) -> Result<(), Fault> {
+    match tokens {
+        Some([]) => Err(Fault::new(Key::Tokens.name(), "is empty", "give the reference's tokens, or leave them out")),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses what has no direction.

@@ -368,6 +368,39 @@ fn texts_are_read_one_a_line() {
 }
 
 #[test]
+fn answers_are_prompts_of_their_own() {
+    let source = |text: &str| Source::reader("folder/pairs.jsonl", Cursor::new(text.as_bytes().to_vec()));
+    let good = r#"{"prompt":"q","response":"","reference":"r","tokens":[3],"match":"text","logits":"a.npy"}"#;
+    let bare = r#"{"prompt":"q","response":"x","prompt_id":7}"#;
+    let (round, _) = Round::read_answers(source(&format!("{good}\n\n{bare}\n{bare}")), false, STRICT).expect("good");
+    let ids: Vec<&str> = round.prompts().iter().map(|prompt| prompt.id.as_str()).collect();
+    assert_eq!(ids, ["folder/pairs.jsonl:1", "folder/pairs.jsonl:3", "folder/pairs.jsonl:4"], "named by line");
+    let (prompt, response) = (&round.prompts()[0], &round.responses()[0]);
+    assert_eq!((prompt.text.as_deref(), prompt.reference.as_deref()), (Some("q"), Some("r")), "the texts");
+    assert_eq!(prompt.tokens.as_deref(), Some([3].as_slice()), "the tokens");
+    assert_eq!(prompt.rule, Some(Rule { compare: Match::Text, pattern: None }), "the rule");
+    assert_eq!(response.logits.as_deref(), Some(Path::new("folder/a.npy")), "beside the file");
+    assert_eq!((round.prompts()[1].tokens.as_ref(), round.prompts()[1].rule.as_ref()), (None, None), "of its own row");
+
+    let blank = r#"{"prompt":"q","response":"x","reference":" "}"#;
+    for (bad, field, part) in [
+        (bare, "reference", "is missing, and this kind of loss needs one"),
+        (blank, "reference", "is missing"),
+        (r#"{"response":"x","reference":"r"}"#, "prompt", "is missing"),
+        (r#"{"prompt":"q","reference":"r"}"#, "response", "is missing"),
+        (r#"{"prompt":"q","response":"x","reference":"r","tokens":[]}"#, "tokens", "is empty"),
+        (r#"{"prompt":"q","response":"x","reference":"r","logits":"../a"}"#, "logits", "not the name of a file"),
+    ] {
+        let text = format!("{good}\n{bad}\n{good}");
+        let error = Round::read_answers(source(&text), true, STRICT).expect_err(bad);
+        check(&error, ("folder/pairs.jsonl", 2, field), part);
+        let (round, skipped) = Round::read_answers(source(&text), true, SKIP).expect("skipped");
+        assert_eq!((round.responses().len(), skipped.len()), (2, 1), "{bad}");
+    }
+    assert!(Round::read_answers(source(blank), false, STRICT).is_ok(), "a kind that needs none");
+}
+
+#[test]
 fn pairs_are_read_one_a_line() {
     let source = |text: &str| Source::reader("pairs.jsonl", Cursor::new(text.as_bytes().to_vec()));
     let good = r#"{"a":"x","b":"","score":-2,"other":[1]}"#;

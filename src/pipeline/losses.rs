@@ -5,8 +5,9 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
+use super::Embedder;
 use super::judge::{Case, Judge, Judged, Judgement, Reading};
-use super::texts::Texts;
+use super::texts::{Embedded, Texts};
 use crate::config::{LossConfig, LossKind};
 use crate::data::{Prompt, Response, Round};
 use crate::progress::Listener;
@@ -16,13 +17,21 @@ use crate::stages::score::accuracy;
 use crate::{Error, Result};
 
 /// What was found of one response.
-pub(super) struct Measured {
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Measured {
     /// The loss, in the kind's own unit.
-    pub(super) loss: f64,
+    pub loss: f64,
     /// In [0, 1].
-    pub(super) accuracy: f64,
+    pub accuracy: f64,
+    /// Cosine of the response's embedding and its reference's, where the kind compares embeddings.
+    pub similarity: Option<f64>,
+    /// How many tokens it is of: those of the response that were embedded, or those whose losses are known. `None` where the text itself is
+    /// compared, where an embedding came with the response, and where there is a fault.
+    pub tokens: Option<usize>,
+    /// Losses of the tokens that were judged, in nats; empty where whole texts are.
+    pub token_losses: Vec<f64>,
     /// What is wrong with what was sent along, if that is why it is worth nothing.
-    pub(super) fault: Option<String>,
+    pub fault: Option<String>,
 }
 
 /// What judges a round's responses: a kind of loss with what it takes of the references, one for each prompt.
@@ -45,6 +54,31 @@ pub(super) struct Key {
 pub(super) enum Arrays {
     Logits,
     Logprobs,
+}
+
+/// Measures a round's responses by `config`, without novelty and scores. `embedder` and `judge` are for the kinds that ask for one
+/// ([`LossKind::embeds`], [`LossConfig::reading`]).
+///
+/// # Errors
+/// As [`check_references`] and [`score`](super::score); [`Error::Usage`] if `config` is not legal, or an embedder or a judge is wanting.
+pub fn measure(
+    round: &Round,
+    config: &LossConfig,
+    embedder: Option<&Embedder>,
+    judge: Option<&Judge>,
+    listen: Listener<'_>,
+) -> Result<Vec<Measured>> {
+    config.check()?;
+    let measure = Measure::new(round, config)?;
+    let Some(embedder) = embedder.filter(|_| config.kind.embeds()) else {
+        return measure.measure(round, None, judge, listen);
+    };
+    let mut texts = Texts::new(embedder);
+    round.responses().iter().filter(|row| row.embedding.is_none()).for_each(|row| texts.want(&row.text));
+    measure.embeds().iter().for_each(|reference| texts.want(reference));
+    texts.embed(listen)?;
+    let rows = texts.rows(round)?;
+    measure.measure(round, Some(Embedded { texts: &texts, rows: &rows }), judge, listen)
 }
 
 /// Checks that every prompt has a reference that `config` can measure by, and that what rows name is there. Whoever scores for long asks before.
@@ -103,30 +137,31 @@ impl<'a> Measure<'a> {
         }
     }
 
-    /// One judgement for each response of `round`, in order, whose embeddings are `rows` of `texts`.
+    /// One judgement for each response of `round`, in order. `embedded` has the texts that it [embeds](Self::embeds).
     pub(super) fn measure(
         &self,
         round: &Round,
-        texts: &Texts<'_>,
-        rows: &[u32],
+        embedded: Option<Embedded<'_>>,
         judge: Option<&Judge>,
         listen: Listener<'_>,
     ) -> Result<Vec<Measured>> {
+        let wanting = |argument: &str, what: &str, remedy: &str| Error::Usage {
+            argument: argument.into(),
+            problem: format!("the criteria's kind of loss needs {what}, and none is given"),
+            remedy: format!("load one with `{remedy}`, or choose another `kind` in [loss]"),
+        };
+        let embedded = || embedded.ok_or_else(|| wanting("embedder", "an encoder", "Embedder::load"));
         match self {
             Self::Language { reading, prompts, references, sum, clip, gate } => {
-                let judge = judge.ok_or_else(|| Error::Usage {
-                    argument: "judge".into(),
-                    problem: "the criteria's kind of loss needs a language model, and none is given".into(),
-                    remedy: "load one with `Judge::load`, or choose another `kind` in [loss]".into(),
-                })?;
+                let judge = judge.ok_or_else(|| wanting("judge", "a language model", "Judge::load"))?;
                 let judged = judged(round, prompts, references, judge, reading, listen)?;
                 Ok(match reading.judgement {
                     Judgement::Response => judged.into_iter().map(fluency).collect(),
                     _ => relative(round, judged, *sum, *clip, *gate),
                 })
             }
-            Self::Embedding { references } => embedding(round, references, texts, rows),
-            Self::Contrast { references, temperature } => contrast(round, references, *temperature, texts, rows),
+            Self::Embedding { references } => embedding(round, references, embedded()?),
+            Self::Contrast { references, temperature } => contrast(round, references, *temperature, embedded()?),
             Self::Exact { keys } => Ok(exact(round, keys)),
             Self::Sent { arrays, tokens, vocabulary } => sent(round, *arrays, tokens, *vocabulary),
         }
@@ -158,20 +193,33 @@ impl Arrays {
             Ok(_) => "it is no file".to_owned(),
             Err(error) => error.to_string(),
         };
-        Err(Error::Row {
-            file: round.files().get(row.file as usize).cloned().unwrap_or_default(),
-            line: row.line,
-            field: self.field().into(),
-            problem: format!("{}: {problem}", path.display()),
-            remedy: "bring the file to where the row says, or leave the field out if the miner sent none".into(),
-        })
+        let remedy = "bring the file to where the row says, or leave the field out if the miner sent none";
+        Err(round.refuse(row, self.field(), format!("{}: {problem}", path.display()), remedy))
     }
 }
 
 impl Measured {
+    fn new(loss: f64, accuracy: f64) -> Self {
+        Self { loss, accuracy, ..Self::default() }
+    }
+
     /// Of a loss of which 0 is right and 1 or more is wrong.
-    fn new(loss: f64) -> Self {
-        Self { loss, accuracy: accuracy(loss), fault: None }
+    fn right_or_wrong(loss: f64) -> Self {
+        Self::new(loss, accuracy(loss))
+    }
+
+    fn with_tokens(self, token_losses: Vec<f64>) -> Self {
+        Self { tokens: Some(token_losses.len()), token_losses, ..self }
+    }
+
+    /// Of a response whose embedding is at a `distance` (1 - cosine) from its reference's.
+    fn compared(self, texts: &Texts<'_>, row: &Response, distance: f64) -> Self {
+        let tokens = row.embedding.is_none().then(|| texts.count(&row.text).tokens as usize);
+        Self { similarity: Some(1.0 - distance), tokens, ..self }
+    }
+
+    fn faulty(fault: String) -> Self {
+        Self { fault: Some(fault), ..Self::new(LARGEST_LOSS, 0.0) }
     }
 }
 
@@ -206,12 +254,17 @@ fn judged(
 
 /// The response's probability, in the geometric mean of its tokens.
 fn fluency(judged: std::result::Result<Judged, String>) -> Measured {
-    let (loss, fault) = match judged {
-        Ok(judged) => (judged.loss(), None),
-        Err(problem) => (None, Some(problem)),
+    let judged = match judged {
+        Ok(judged) => judged,
+        Err(problem) => return Measured::faulty(problem),
     };
+    let loss = judged.loss();
     let accuracy = loss.map_or(0.0, |loss| libm::exp(-loss.max(0.0)));
-    Measured { loss: loss.unwrap_or(LARGEST_LOSS), accuracy, fault }
+    Measured::new(loss.unwrap_or(LARGEST_LOSS), accuracy).with_tokens(widened(&judged.token_losses))
+}
+
+fn widened(losses: &[f32]) -> Vec<f64> {
+    losses.iter().copied().map(f64::from).collect()
 }
 
 /// Each response against the others to its prompt.
@@ -232,7 +285,7 @@ fn relative(
         let (responses, signals) = &mut of_prompts[row.prompt as usize];
         responses.push(index);
         signals.push(Signal { text, gain: -loss, surprise: judged.surprise });
-        measured.push(Measured { loss, accuracy: 0.0, fault: None });
+        measured.push(Measured::new(loss, 0.0).with_tokens(widened(&judged.token_losses)));
     }
     for (responses, signals) in &of_prompts {
         for (response, accuracy) in responses.iter().zip(accuracies(signals, clip, gate)) {
@@ -242,31 +295,34 @@ fn relative(
     measured
 }
 
-fn embedding(round: &Round, references: &[&str], texts: &Texts<'_>, rows: &[u32]) -> Result<Vec<Measured>> {
+fn embedding(round: &Round, references: &[&str], embedded: Embedded<'_>) -> Result<Vec<Measured>> {
+    let Embedded { texts, rows } = embedded;
     let of_prompts: Vec<u32> = references.iter().map(|text| texts.row(text)).collect();
     let of_each: Vec<u32> = round.responses().iter().map(|row| of_prompts[row.prompt as usize]).collect();
     let losses = loss::embedding(texts.device(), texts.embeddings(), rows, &of_each)?;
-    Ok(losses.into_iter().map(Measured::new).collect())
+    let responses = round.responses().iter().zip(losses);
+    Ok(responses.map(|(row, loss)| Measured::right_or_wrong(loss).compared(texts, row, loss)).collect())
 }
 
-/// -ln of the share that its own reference has in the softmax over all references of the cosine divided by the temperature; as accuracy
-/// that share.
-fn contrast(
-    round: &Round,
-    references: &[&str],
-    temperature: f64,
-    texts: &Texts<'_>,
-    rows: &[u32],
-) -> Result<Vec<Measured>> {
-    let of_prompts: Vec<u32> = references.iter().map(|text| texts.row(text)).collect();
+/// -ln of the share that its own reference has in the softmax over all distinct references of the cosine divided by the temperature; as
+/// accuracy that share.
+fn contrast(round: &Round, references: &[&str], temperature: f64, embedded: Embedded<'_>) -> Result<Vec<Measured>> {
+    let Embedded { texts, rows } = embedded;
+    let (mut distinct, mut places) = (Vec::new(), HashMap::new());
+    let mut place = |row: u32| {
+        *places.entry(row).or_insert_with(|| {
+            distinct.push(row);
+            distinct.len() - 1
+        })
+    };
+    let of_prompts: Vec<usize> = references.iter().map(|text| place(texts.row(text))).collect();
     let mut measured = Vec::with_capacity(rows.len());
     for (row, embedding) in round.responses().iter().zip(rows) {
         // 1 - cosine: what is nearer is smaller.
-        let losses =
-            loss::embedding(texts.device(), texts.embeddings(), &vec![*embedding; of_prompts.len()], &of_prompts)?;
-        let own = losses[row.prompt as usize];
+        let losses = loss::embedding(texts.device(), texts.embeddings(), &vec![*embedding; distinct.len()], &distinct)?;
+        let own = losses[of_prompts[row.prompt as usize]];
         let loss = libm::log(losses.iter().map(|other| libm::exp((own - other) / temperature)).sum());
-        measured.push(Measured { loss, accuracy: libm::exp(-loss), fault: None });
+        measured.push(Measured::new(loss, libm::exp(-loss)).compared(texts, row, own));
     }
     Ok(measured)
 }
@@ -274,7 +330,7 @@ fn contrast(
 fn exact(round: &Round, keys: &[Key]) -> Vec<Measured> {
     let loss = |row: &Response| {
         let Key { matcher, answer } = &keys[row.prompt as usize];
-        Measured::new(matcher.loss(answer, &row.text))
+        Measured::right_or_wrong(matcher.loss(answer, &row.text))
     };
     round.responses().par_iter().map(loss).collect()
 }
@@ -292,9 +348,9 @@ fn sent(round: &Round, arrays: Arrays, tokens: &[&[u32]], vocabulary: usize) -> 
         Ok(match judged {
             Ok(losses) => {
                 let loss = losses.iter().sum::<f64>() / losses.len() as f64;
-                Measured { loss, accuracy: libm::exp(-loss), fault: None }
+                Measured::new(loss, libm::exp(-loss)).with_tokens(losses)
             }
-            Err(fault) => Measured { loss: LARGEST_LOSS, accuracy: 0.0, fault: Some(fault.to_string()) },
+            Err(fault) => Measured::faulty(fault.to_string()),
         })
     };
     round.responses().par_iter().map(judge).collect()
@@ -346,8 +402,8 @@ impl Key {
             Error::Usage {
             argument: format!("prompt {:?}", prompt.id),
             problem,
-            remedy: "set `match` (and `pattern`), in the reference's row or in [loss] of the criteria, so that the reference gives an \
-                     answer, or take another `kind`"
+            remedy: "set `match` (and `pattern`), in the reference's row, in [loss] of the criteria or as options of `loss`, so that \
+                     the reference gives an answer, or take another `kind`"
                 .into(),
         }
         };
@@ -360,5 +416,38 @@ impl Key {
         let answer = matcher.answer(reference);
         let answer = answer.ok_or_else(|| refuse("its reference gives no answer to compare with".into()))?;
         Ok(Self { matcher, answer })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Options, ReferenceRow, Row};
+
+    #[test]
+    fn what_measures_must_be_there() {
+        let id = || "p".to_owned();
+        let row = Row {
+            prompt_id: id(),
+            prompt: Some("q".into()),
+            miner: "a".into(),
+            response: "3".into(),
+            ..Row::default()
+        };
+        let reference = ReferenceRow { prompt_id: id(), reference: "it is 3".into(), ..ReferenceRow::default() };
+        let (round, _) = Round::from_rows([row], [reference], Options::default()).expect("a round");
+        let measure = |kind| measure(&round, &LossConfig { kind, ..LossConfig::default() }, None, None, &mut |_| {});
+        for (kind, wanting) in [
+            (LossKind::ReferenceGain, "judge: "),
+            (LossKind::Lm, "judge: "),
+            (LossKind::Embedding, "embedder: "),
+            (LossKind::Contrast, "embedder: "),
+            (LossKind::Logits, "loss.vocabulary: "),
+        ] {
+            let error = measure(kind).expect_err("it is wanting").to_string();
+            assert!(error.starts_with(wanting), "{kind:?}: {error}");
+        }
+        let exact = measure(LossKind::Exact).expect("nothing is wanting");
+        assert_eq!(exact, [Measured { accuracy: 1.0, ..Measured::default() }], "the reference's answer");
     }
 }

@@ -17,7 +17,7 @@ pub use epoch::{EpochResult, epoch, validator};
 pub use eval::{TextSimilarity, text_similarity};
 pub use files::{check_folder, write};
 pub use judge::Judge;
-pub use losses::check_references;
+pub use losses::{Measured, check_references, measure};
 
 use crate::Result;
 use crate::config::Config;
@@ -27,8 +27,8 @@ use crate::stages::novelty::{self, Bank, NOBODY};
 use crate::stages::score::Unanswered;
 use crate::stages::weights::{self, Tally};
 use crate::stages::yuma::State;
-use losses::{Measure, Measured};
-use texts::Texts;
+use losses::Measure;
+use texts::{Embedded, Texts};
 
 /// What came of one response.
 #[derive(Clone, Debug, PartialEq)]
@@ -142,14 +142,14 @@ pub fn score(
 
     let began = Instant::now();
     listen(Event::Began { stage: "accuracy", total: round.responses().len() as u64, unit: "responses" });
-    let judgements = measure.measure(round, &texts, &rows, judge, listen)?;
+    let judgements = measure.measure(round, Some(Embedded { texts: &texts, rows: &rows }), judge, listen)?;
     listen(Event::Ended { stage: "accuracy", seconds: began.elapsed().as_secs_f64() });
 
     let responses: Vec<ScoredResponse> = round
         .responses()
         .iter()
         .zip(novelties.iter().zip(judgements))
-        .map(|(row, (novelty, Measured { loss, accuracy, fault }))| {
+        .map(|(row, (novelty, Measured { loss, accuracy, fault, .. }))| {
             // A blank answer resembles every reference a little; it is worth nothing all the same.
             let worthless = fault.is_some() || measure.reads_text() && row.text.trim().is_empty();
             let count = row.embedding.is_none().then(|| texts.count(&row.text));

@@ -21,6 +21,13 @@ pub(super) struct Texts<'a> {
     tokens: u64,
 }
 
+/// A round's responses among the texts: the row of each.
+#[derive(Clone, Copy)]
+pub(super) struct Embedded<'a> {
+    pub(super) texts: &'a Texts<'a>,
+    pub(super) rows: &'a [u32],
+}
+
 /// How long a text is.
 #[derive(Clone, Copy)]
 pub(super) struct Count {
@@ -145,15 +152,9 @@ fn unit(numbers: &[f32]) -> Vec<f32> {
 }
 
 fn refuse(round: &Round, response: &Response, problem: String) -> Error {
-    Error::Row {
-        file: round.files().get(response.file as usize).cloned().unwrap_or_default(),
-        line: response.line,
-        field: "embedding".into(),
-        problem,
-        remedy:
-            "give what `tauscore embed` prints, leave it out, or set precision = \"f32\" in [encoder] of the criteria"
-                .into(),
-    }
+    let remedy =
+        "give what `tauscore embed` prints, leave it out, or set precision = \"f32\" in [encoder] of the criteria";
+    round.refuse(response, "embedding", problem, remedy)
 }
 
 #[cfg(test)]
