@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::floats::{COLUMNS, Line, ROWS, expand, multiply};
-use super::math::{exp, sum};
+use super::math::{exp, largest, sum};
 use super::packed::Format;
 use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl, vectorised};
 
@@ -190,13 +190,7 @@ impl Workspace {
 /// softmax(scale * row), in place.
 #[inline(always)]
 fn softmax(row: &mut [f32], scale: f32) {
-    let mut largest = [f32::NEG_INFINITY; 16];
-    for chunk in row.chunks(16) {
-        for (largest, score) in largest.iter_mut().zip(chunk) {
-            *largest = largest.max(*score);
-        }
-    }
-    let largest = largest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let largest = largest(row, f32::NEG_INFINITY);
     for score in &mut *row {
         *score = exp((*score - largest) * scale);
     }

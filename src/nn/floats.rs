@@ -48,9 +48,10 @@ pub(super) fn expand(format: Format, words: &[u32], panel: &mut [Line]) {
             let mut tile = [[0; COLUMNS]; BLOCK];
             for (index, lines) in panel.chunks_mut(BLOCK).enumerate() {
                 let (from, size) = (format.words(index * BLOCK), format.words(lines.len()));
-                for (column, row) in words.chunks_exact(pitch).enumerate() {
-                    for (tile, word) in tile.iter_mut().zip(&row[from..from + size]) {
-                        tile[column] = *word;
+                // Word by word, so that what is written lies side by side: the other way about it becomes scattered stores.
+                for (at, tile) in tile[..size].iter_mut().enumerate() {
+                    for (word, row) in tile.iter_mut().zip(words.chunks_exact(pitch)) {
+                        *word = row[from + at];
                     }
                 }
                 format.expand(&tile[..size], lines);

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::floats::{COLUMNS, ROWS, expand, multiply};
 use super::linear::noise;
-use super::math::{exp, sum};
+use super::math::{exp, largest, sum};
 use super::packed::Format;
 use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl, vectorised};
 
@@ -141,13 +141,7 @@ fn head(args: &mut Args<'_>) {
 /// Takes some logits into `partial`; `wanted` is the target's place among them, if it is there.
 #[inline(always)]
 fn take(partial: &mut Partial, logits: &[f32], wanted: u32) {
-    let mut largest = [partial.largest; 16];
-    for chunk in logits.chunks(16) {
-        for (largest, logit) in largest.iter_mut().zip(chunk) {
-            *largest = largest.max(*logit);
-        }
-    }
-    let largest = largest.into_iter().fold(partial.largest, f32::max);
+    let largest = largest(logits, partial.largest);
     partial.sum = partial.sum * exp(partial.largest - largest) + sum(logits, |logit| exp(logit - largest));
     partial.largest = largest;
     if let Some(logit) = logits.get(wanted as usize) {

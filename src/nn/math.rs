@@ -114,7 +114,7 @@ pub(crate) fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
             *lane += term(*value);
         }
     }
-    fold(lanes)
+    fold(lanes, |a, b| a + b)
 }
 
 /// The dot product of `x` and `y`, in the same order as [`sum`].
@@ -130,16 +130,34 @@ pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 {
             *lane += x * y;
         }
     }
-    fold(lanes)
+    fold(lanes, |a, b| a + b)
 }
 
-/// Adds the lanes in pairs: 8, then 4, 2, 1.
+/// The largest of `x` and of `least`. What is not a number is passed over.
 #[inline(always)]
-fn fold(mut lanes: [f32; LANES]) -> f32 {
+pub(crate) fn largest(x: &[f32], least: f32) -> f32 {
+    // An instruction of its own, which `f32::max` is not.
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut lanes = [least; LANES];
+    let chunks = x.chunks_exact(LANES);
+    for (lane, value) in lanes.iter_mut().zip(chunks.remainder()) {
+        *lane = larger(*lane, *value);
+    }
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = larger(*lane, *value);
+        }
+    }
+    fold(lanes, larger)
+}
+
+/// Brings the lanes together in pairs: 8, then 4, 2, 1.
+#[inline(always)]
+fn fold(mut lanes: [f32; LANES], bring: impl Fn(f32, f32) -> f32) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {
-            lanes[i] += lanes[i + width];
+            lanes[i] = bring(lanes[i], lanes[i + width]);
         }
         width /= 2;
     }
