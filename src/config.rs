@@ -29,6 +29,8 @@ pub struct Config {
     pub encoder: EncoderConfig,
     /// `[novelty]`.
     pub novelty: NoveltyConfig,
+    /// `[copies]`.
+    pub copies: CopiesConfig,
     /// `[loss]`.
     pub loss: LossConfig,
     /// `[score]`.
@@ -58,6 +60,15 @@ pub struct EncoderConfig {
 pub struct NoveltyConfig {
     /// How many of the most similar earlier responses the mean is over.
     pub nearest: usize,
+}
+
+/// `[copies]` of the criteria.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CopiesConfig {
+    /// Evidence, in bits, from which on a response counts as a copy and loses novelty; from twice as much on it has none left. 0 looks
+    /// for no copies.
+    pub bits: u32,
 }
 
 /// `[loss]` of the criteria.
@@ -270,6 +281,7 @@ impl Default for Config {
             schema_version: SCHEMA,
             encoder: EncoderConfig::default(),
             novelty: NoveltyConfig::default(),
+            copies: CopiesConfig::default(),
             loss: LossConfig::default(),
             score: ScoreConfig::default(),
         }
@@ -303,6 +315,25 @@ fn check_digest(key: &str, said: Option<&str>) -> Result<()> {
 impl Default for NoveltyConfig {
     fn default() -> Self {
         Self { nearest: 1 }
+    }
+}
+
+impl Default for CopiesConfig {
+    fn default() -> Self {
+        Self { bits: 16 }
+    }
+}
+
+impl CopiesConfig {
+    fn check(&self) -> Result<()> {
+        if self.bits <= 1_000_000 {
+            return Ok(());
+        }
+        Err(Error::Usage {
+            argument: "copies.bits".into(),
+            problem: format!("{} is above 1000000", self.bits),
+            remedy: "16 is the default, 0 looks for no copies".into(),
+        })
     }
 }
 
@@ -349,6 +380,7 @@ impl Config {
     pub fn check(&self) -> Result<()> {
         check_digest("encoder.sha256", self.encoder.sha256.as_deref())?;
         novelty::check(self.novelty.nearest)?;
+        self.copies.check()?;
         self.loss.check()?;
         self.score.check()
     }
@@ -427,6 +459,7 @@ mod tests {
             ("schema_version = 2", "schema_version"),
             ("[score]\n\nacuracy_power = 2", "line 3: unknown field `acuracy_power`"),
             ("[novelty]\nnearest = 0", "novelty.nearest"),
+            ("[copies]\nbits = 1000001", "copies.bits"),
             ("[score]\nnovelty_saturation = 2.0", "score.novelty_saturation"),
             ("[encoder]\nprecision = \"f8\"", "f8"),
             ("[encoder]\nsha256 = \"8834\"", "encoder.sha256"),

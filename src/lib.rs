@@ -17,7 +17,7 @@ pub mod stages;
 pub use error::{Error, Result};
 
 /// Every kernel of the engine. Tests, benches and `doctor` walk this table; adding a kernel is two files and one line.
-pub static KERNELS: [&device::Kernel; 33] = [
+pub static KERNELS: [&device::Kernel; 34] = [
     &device::ceiling::ARITHMETIC,
     &device::ceiling::COPY,
     &nn::embed::KERNEL,
@@ -41,6 +41,7 @@ pub static KERNELS: [&device::Kernel; 33] = [
     &nn::exact::pool::KERNEL,
     &stages::novelty::products::KERNEL,
     &stages::novelty::nearest::KERNEL,
+    &stages::copies::shared::KERNEL,
     &stages::loss::cosine::KERNEL,
     &stages::yuma::device::arithmetic::KERNEL,
     &stages::yuma::device::rows::KERNEL,

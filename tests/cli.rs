@@ -162,7 +162,7 @@ fn score_writes_what_it_documents() {
     let run = place.good_score(&[&ROUND[..], &["--out", "out"]].concat());
     assert_eq!(
         names(&place.path("out")),
-        ["criteria.toml", "miners.json", "scores.jsonl", "weights.json"],
+        ["copies.json", "criteria.toml", "miners.json", "scores.jsonl", "weights.json"],
         "the files"
     );
     assert_eq!(place.names(), ["out", "references.jsonl", "round.jsonl"], "and nothing beside them");
@@ -175,6 +175,9 @@ fn score_writes_what_it_documents() {
         let documented = [
             "accuracy",
             "chars",
+            "copy_evidence",
+            "copy_kind",
+            "copy_of",
             "loss",
             "miner",
             "nearest",
@@ -209,7 +212,7 @@ fn score_writes_what_it_documents() {
     }
 
     let miners = place.json("out/miners.json");
-    let documented = ["accuracy", "miner", "novelty", "prompts", "score", "uid", "weight", "weight_u16"];
+    let documented = ["accuracy", "copies", "miner", "novelty", "prompts", "score", "uid", "weight", "weight_u16"];
     for miner in miners.as_array().unwrap() {
         assert_eq!(keys(miner), documented, "the fields of a miner");
     }
@@ -246,8 +249,18 @@ fn score_sums_up_in_json() {
     let place = place();
     let run = place.good_score(&[&ROUND[..], &["--out", "out", "--json"]].concat());
     let summary: Value = serde_json::from_str(&run.out).unwrap();
-    let documented =
-        ["criteria", "embedding_seconds", "epoch", "miners", "out", "prompts", "responses", "skipped", "tokens"];
+    let documented = [
+        "copies",
+        "criteria",
+        "embedding_seconds",
+        "epoch",
+        "miners",
+        "out",
+        "prompts",
+        "responses",
+        "skipped",
+        "tokens",
+    ];
     assert_eq!(keys(&summary), documented, "the summary's fields");
     let counts = ["responses", "prompts", "miners", "skipped", "epoch"].map(|key| summary[key].clone());
     assert_eq!(counts, [json!(8), json!(3), json!(3), json!(0), Value::Null], "the counts");
@@ -256,7 +269,7 @@ fn score_sums_up_in_json() {
         let event: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         assert!(event["event"].is_string(), "an event a line: {line}");
     }
-    let stages = ["embedding", "novelty", "accuracy"];
+    let stages = ["embedding", "novelty", "copies", "accuracy"];
     for stage in stages {
         assert!(run.err.contains(&format!("\"ended\",\"stage\":\"{stage}\"")), "{stage} ended: {}", run.err);
     }
@@ -756,12 +769,12 @@ fn a_second_run_replaces_the_first() {
     assert!(place.path("a/b/out/epoch.json").exists(), "an epoch was asked for");
     place.write("one.jsonl", lines(&rows()[..2]));
     place.good_score(&["one.jsonl", "--references", "references.jsonl", "--out", "a/b/out/"]);
-    assert_eq!(names(&place.path("a/b/out")).len(), 4, "the earlier epoch is gone with the earlier result");
+    assert_eq!(names(&place.path("a/b/out")).len(), 5, "the earlier epoch is gone with the earlier result");
     assert_eq!(place.rows("a/b/out/scores.jsonl").len(), 2, "the second result");
     assert_eq!(names(&place.path("a/b")), ["out"], "nothing beside it");
     fs::create_dir(place.path("empty")).unwrap();
     place.good_score(&[&ROUND[..], &["--out", "empty"]].concat());
-    assert_eq!(names(&place.path("empty")).len(), 4, "an empty folder is taken");
+    assert_eq!(names(&place.path("empty")).len(), 5, "an empty folder is taken");
 }
 
 /// A subnet of two validators and the three miners.

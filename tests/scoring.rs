@@ -11,7 +11,7 @@ use common::{devices, model, package};
 use tauscore::config::{Config, EncoderConfig, LossKind, Precision};
 use tauscore::data::{Options, ReferenceRow, Round, Row, Source};
 use tauscore::device::Device;
-use tauscore::pipeline::{self, Embedder, Outcome, ScoredMiner, ScoredResponse};
+use tauscore::pipeline::{self, Copied, Embedder, Outcome, ScoredMiner, ScoredResponse};
 use tauscore::stages::score::Unanswered;
 
 const WIDTH: usize = 96;
@@ -321,7 +321,11 @@ fn a_late_copy(embedder: &Embedder) {
             assert_eq!((scored.novelty, scored.score), (0.0, 0), "{prompt}: a copy is not novel and earns nothing");
             assert_eq!(scored.nearest.as_ref().map(|near| near.similarity), Some(1.0), "{prompt}: it is the same");
         } else if *miner == "m3" {
-            assert_eq!(*scored, before[&(*prompt, *miner)], "{prompt}: the original keeps everything");
+            let alone = before[&(*prompt, *miner)];
+            assert_eq!(scored.copied.copy, None, "{prompt}: nobody takes the original for a copy");
+            // Rarity is counted among all answers, and there is one more of them.
+            let kept = |scored: &ScoredResponse| ScoredResponse { copied: Copied::default(), ..scored.clone() };
+            assert_eq!(kept(scored), kept(alone), "{prompt}: the original keeps everything");
         }
     }
     assert!(copied > 10, "there is something to see");
@@ -335,8 +339,10 @@ fn check_after_the_floats(rows: &[Row], outcome: &Outcome, config: &Config, prom
     for (row, scored) in rows.iter().zip(&outcome.responses) {
         assert!((0.0..=1.0).contains(&scored.accuracy) && (0.0..=1.0).contains(&scored.novelty), "{scored:?}");
         assert_eq!(scored.accuracy, (1.0 - scored.loss).clamp(0.0, 1.0), "accuracy from loss");
-        let novelty = (scored.novelty / shape.novelty_saturation).min(1.0);
-        let product = scored.accuracy.powf(shape.accuracy_power) * novelty.powf(shape.novelty_power);
+        let kept = 1.0 - scored.copied.certainty;
+        let by_embeddings = if kept > 0.0 { scored.novelty / kept } else { 0.0 };
+        let novelty = (by_embeddings / shape.novelty_saturation).min(1.0);
+        let product = scored.accuracy.powf(shape.accuracy_power) * novelty.powf(shape.novelty_power) * kept;
         let right = if row.response.trim().is_empty() { 0.0 } else { product * 65_535.0 };
         let off = (f64::from(scored.score) - right).abs();
         assert!(off <= 0.5 + 1e-6, "{} to {}: {} is not {right}", row.miner, row.prompt_id, scored.score);

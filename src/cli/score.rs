@@ -130,6 +130,7 @@ fn report(
                 "responses": round.responses().len(),
                 "prompts": round.prompts().len(),
                 "miners": round.miners().len(),
+                "copies": outcome.miners.iter().map(|miner| miner.copies).sum::<usize>(),
                 "skipped": skipped.len(),
                 "tokens": outcome.tokens,
                 "embedding_seconds": outcome.seconds,
@@ -146,7 +147,7 @@ fn report(
 
 /// The miners, the best first.
 pub(super) fn ranking(outcome: &pipeline::Outcome) -> String {
-    let rows: Vec<[String; 7]> = outcome
+    let rows: Vec<[String; 8]> = outcome
         .ranking()
         .into_iter()
         .map(|miner| {
@@ -154,6 +155,7 @@ pub(super) fn ranking(outcome: &pipeline::Outcome) -> String {
                 miner.miner.clone(),
                 miner.uid.map_or("-".to_owned(), |uid| uid.to_string()),
                 miner.prompts.to_string(),
+                miner.copies.to_string(),
                 format!("{:.4}", miner.accuracy),
                 format!("{:.4}", miner.novelty),
                 format!("{:.4}", miner.score()),
@@ -161,7 +163,7 @@ pub(super) fn ranking(outcome: &pipeline::Outcome) -> String {
             ]
         })
         .collect();
-    table(["miner", "uid ", "prompts ", "accuracy ", "novelty ", "score ", "weight "], &rows)
+    table(["miner", "uid ", "prompts ", "copies ", "accuracy ", "novelty ", "score ", "weight "], &rows)
 }
 
 /// What the epoch pays, by uid: those who earn or validate.
@@ -188,5 +190,5 @@ pub(super) fn earnings(result: &EpochResult, who: impl Fn(u16) -> String) -> Str
 /// Which files were written.
 fn files(folder: &Path, epoch: bool) -> String {
     let epoch = if epoch { ", epoch.json" } else { "" };
-    format!("{}: scores.jsonl, miners.json, weights.json, criteria.toml{epoch}", folder.display())
+    format!("{}: scores.jsonl, miners.json, copies.json, weights.json, criteria.toml{epoch}", folder.display())
 }

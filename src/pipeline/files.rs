@@ -7,13 +7,13 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Nearest, Outcome, ScoredMiner};
+use super::{Copied, Nearest, Outcome, ScoredMiner, copies};
 use crate::config::Config;
 use crate::data::{Round, Uid};
 use crate::{Error, Result};
 
 /// Files that `score` writes; a folder with any other file is not replaced.
-const OURS: [&str; 5] = ["scores.jsonl", "miners.json", "weights.json", "criteria.toml", "epoch.json"];
+const OURS: [&str; 6] = ["scores.jsonl", "miners.json", "copies.json", "weights.json", "criteria.toml", "epoch.json"];
 
 #[derive(Serialize)]
 struct ScoreRow<'a> {
@@ -21,6 +21,9 @@ struct ScoreRow<'a> {
     miner: &'a str,
     novelty: f64,
     nearest: Option<NearestRow<'a>>,
+    copy_evidence: f64,
+    copy_of: Option<&'a str>,
+    copy_kind: Option<&'a str>,
     loss: f64,
     accuracy: f64,
     score: f64,
@@ -47,6 +50,7 @@ struct MinerRow<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<Uid>,
     prompts: usize,
+    copies: usize,
     novelty: f64,
     accuracy: f64,
     score: f64,
@@ -102,7 +106,7 @@ impl Outcome {
     }
 }
 
-/// Writes `scores.jsonl`, `miners.json`, `weights.json`, `criteria.toml` and, where an epoch ran, `epoch.json` into
+/// Writes `scores.jsonl`, `miners.json`, `copies.json`, `weights.json`, `criteria.toml` and, where an epoch ran, `epoch.json` into
 /// `folder`: first into a temporary folder beside it, which then takes its place.
 ///
 /// # Errors
@@ -125,6 +129,8 @@ pub fn write(
     write_scores(&whole.path().join("scores.jsonl"), round, outcome)?;
     let miners: Vec<MinerRow<'_>> = outcome.ranking().into_iter().map(|miner| miner_row(outcome, miner)).collect();
     write_json(&whole.path().join("miners.json"), &miners)?;
+    let copied: Vec<&Copied> = outcome.responses.iter().map(|scored| &scored.copied).collect();
+    write_json(&whole.path().join("copies.json"), &copies::clusters(round, &copied))?;
     write_json(&whole.path().join("weights.json"), &weights(outcome))?;
     let criteria = whole.path().join("criteria.toml");
     fs::write(&criteria, config.to_toml()).map_err(|error| Error::io(&criteria, error))?;
@@ -144,11 +150,15 @@ fn write_scores(path: &Path, round: &Round, outcome: &Outcome) -> Result<()> {
             similarity: *similarity,
             history: *history,
         });
+        let copy = scored.copied.copy.as_ref();
         let row = ScoreRow {
             prompt_id: round.prompt_of(response).map_or("", |prompt| &prompt.id),
             miner: round.miner_of(response).map_or("", |miner| miner.hotkey.as_str()),
             novelty: scored.novelty,
             nearest,
+            copy_evidence: scored.copied.evidence,
+            copy_of: copy.map(|copy| copy.of.as_str()),
+            copy_kind: copy.map(|copy| copy.kind),
             loss: scored.loss,
             accuracy: scored.accuracy,
             score: f64::from(scored.score) / 65_535.0,
@@ -169,6 +179,7 @@ fn miner_row<'a>(outcome: &Outcome, miner: &'a ScoredMiner) -> MinerRow<'a> {
         miner: &miner.miner,
         uid: miner.uid,
         prompts: miner.prompts,
+        copies: miner.copies,
         novelty: miner.novelty,
         accuracy: miner.accuracy,
         score: miner.score(),

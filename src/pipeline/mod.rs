@@ -1,5 +1,6 @@
 //! The main job, end to end: a round in, scores and a weight row out.
 
+mod copies;
 mod embedder;
 mod epoch;
 mod eval;
@@ -12,6 +13,7 @@ mod texts;
 use std::collections::HashMap;
 use std::time::Instant;
 
+pub use copies::{Cluster, Copied, Copier, Copy, Proof};
 pub use embedder::Embedder;
 pub use epoch::{EpochResult, epoch, validator};
 pub use eval::{TextSimilarity, text_similarity};
@@ -33,10 +35,12 @@ use texts::{Embedded, Texts};
 /// What came of one response.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScoredResponse {
-    /// In [0, 1]; 1 = like nothing before.
+    /// In [0, 1]; 1 = like nothing before, 0 = a copy. What is left of it by [`Copied::certainty`].
     pub novelty: f64,
     /// The most similar earlier response, if there is any.
     pub nearest: Option<Nearest>,
+    /// Whether it is a copy.
+    pub copied: Copied,
     /// The reference loss.
     pub loss: f64,
     /// In [0, 1], from the loss.
@@ -75,6 +79,8 @@ pub struct ScoredMiner {
     pub uid: Option<Uid>,
     /// Prompts that he answered.
     pub prompts: usize,
+    /// Responses of his that count as copies.
+    pub copies: usize,
     /// Mean novelty over them.
     pub novelty: f64,
     /// Mean accuracy over them.
@@ -141,6 +147,11 @@ pub fn score(
     listen(Event::Ended { stage: "novelty", seconds: began.elapsed().as_secs_f64() });
 
     let began = Instant::now();
+    listen(Event::Began { stage: "copies", total: round.responses().len() as u64, unit: "responses" });
+    let copied = copies::find(device, round, history, subnet, config.copies.bits)?;
+    listen(Event::Ended { stage: "copies", seconds: began.elapsed().as_secs_f64() });
+
+    let began = Instant::now();
     listen(Event::Began { stage: "accuracy", total: round.responses().len() as u64, unit: "responses" });
     let judgements = measure.measure(round, Some(Embedded { texts: &texts, rows: &rows }), judge, listen)?;
     listen(Event::Ended { stage: "accuracy", seconds: began.elapsed().as_secs_f64() });
@@ -148,17 +159,19 @@ pub fn score(
     let responses: Vec<ScoredResponse> = round
         .responses()
         .iter()
+        .zip(copied)
         .zip(novelties.iter().zip(judgements))
-        .map(|(row, (novelty, Measured { loss, accuracy, fault, .. }))| {
+        .map(|((row, copied), (novelty, Measured { loss, accuracy, fault, .. }))| {
             // A blank answer resembles every reference a little; it is worth nothing all the same.
             let worthless = fault.is_some() || measure.reads_text() && row.text.trim().is_empty();
             let count = row.embedding.is_none().then(|| texts.count(&row.text));
             ScoredResponse {
-                novelty: novelty.novelty,
+                novelty: novelty.novelty * (1.0 - copied.certainty),
                 nearest: novelty.nearest.and_then(|neighbour| name(round, history, neighbour)),
+                score: config.score.score(accuracy, novelty.novelty, copied.certainty, worthless),
+                copied,
                 loss,
                 accuracy,
-                score: config.score.score(accuracy, novelty.novelty, worthless),
                 tokens: count.map(|count| count.tokens),
                 chars: row.text.chars().count(),
                 truncated: count.is_some_and(|count| count.truncated),
@@ -250,6 +263,7 @@ fn miners(
             miner: miner.hotkey.as_str().to_owned(),
             uid: miner.uid,
             prompts: 0,
+            copies: 0,
             novelty: 0.0,
             accuracy: 0.0,
             tally: Tally::default(),
@@ -262,6 +276,7 @@ fn miners(
     for (row, scored) in round.responses().iter().zip(responses) {
         let miner = &mut miners[row.miner as usize];
         miner.prompts += 1;
+        miner.copies += usize::from(scored.copied.copy.is_some());
         miner.novelty += scored.novelty;
         miner.accuracy += scored.accuracy;
         miner.tally.sum += u64::from(scored.score);

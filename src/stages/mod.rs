@@ -6,6 +6,8 @@ pub mod encode;
 
 pub mod novelty;
 
+pub mod copies;
+
 pub mod language;
 pub mod loss;
 
