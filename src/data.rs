@@ -7,6 +7,7 @@
 
 mod builder;
 mod lines;
+mod results;
 mod row;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use self::builder::{Builder, Names};
 use self::lines::{Lines, Step};
+pub use self::results::{
+    Copies, CopyRow, Quality, QualityColumn, ScoreRow, Scores, read_copies, read_quality, read_scores,
+};
 use self::row::{Fault, Key, Raw};
 use crate::{Error, Result};
 

@@ -62,6 +62,14 @@ impl Lines {
         fault.at(&self.name, self.line)
     }
 
+    /// All that is left, at most `most` bytes; `None` if there is more.
+    pub(super) fn rest(&mut self, most: usize) -> Result<Option<Vec<u8>>> {
+        let mut bytes = Vec::new();
+        let read = self.reader.by_ref().take(most as u64 + 1).read_to_end(&mut bytes);
+        read.map_err(|error| self.broken(error))?;
+        Ok((bytes.len() <= most).then_some(bytes))
+    }
+
     pub(super) fn next(&mut self) -> Result<Step<'_>> {
         loop {
             self.buffer.clear();

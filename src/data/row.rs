@@ -59,10 +59,17 @@ pub(super) enum Key {
     Tokens,
     Match,
     Pattern,
+    Victim,
+    Kind,
+    Novelty,
+    Accuracy,
+    Chars,
+    CopyEvidence,
+    CopyOf,
 }
 
 impl Key {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 26] = [
         Self::PromptId,
         Self::TaskId,
         Self::Prompt,
@@ -82,6 +89,13 @@ impl Key {
         Self::Tokens,
         Self::Match,
         Self::Pattern,
+        Self::Victim,
+        Self::Kind,
+        Self::Novelty,
+        Self::Accuracy,
+        Self::Chars,
+        Self::CopyEvidence,
+        Self::CopyOf,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -105,6 +119,13 @@ impl Key {
             Self::Tokens => "tokens",
             Self::Match => "match",
             Self::Pattern => "pattern",
+            Self::Victim => "victim",
+            Self::Kind => "kind",
+            Self::Novelty => "novelty",
+            Self::Accuracy => "accuracy",
+            Self::Chars => "chars",
+            Self::CopyEvidence => "copy_evidence",
+            Self::CopyOf => "copy_of",
         }
     }
 
@@ -243,12 +264,26 @@ impl Raw {
         }
     }
 
+    pub(super) fn optional_number(&mut self, key: Key) -> Result<Option<f64>, Fault> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::Integer(number)) => Ok(Some(number as f64)),
+            Some(Value::Float(number)) => Ok(Some(number)),
+            Some(other) => Err(ill_typed(key, &other, "a number")),
+        }
+    }
+
     pub(super) fn required_number(&mut self, key: Key) -> Result<f64, Fault> {
+        self.optional_number(key)?.ok_or_else(|| missing(key))
+    }
+
+    pub(super) fn required_count(&mut self, key: Key) -> Result<u32, Fault> {
         match self.take(key) {
             None => Err(missing(key)),
-            Some(Value::Integer(number)) => Ok(number as f64),
-            Some(Value::Float(number)) => Ok(number),
-            Some(other) => Err(ill_typed(key, &other, "a number")),
+            Some(Value::Integer(number)) => u32::try_from(number).map_err(|_| {
+                Fault::new(key.name(), format!("{number} is not within 0 to {}", u32::MAX), "write a count")
+            }),
+            Some(other) => Err(ill_typed(key, &other, "an integer")),
         }
     }
 

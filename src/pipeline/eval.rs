@@ -1,8 +1,15 @@
-//! How good the engine is at what it is used for, measured by what people said.
+//! How good the engine is at what it is used for, measured by what is known: people's scores of pairs of texts, the quality of miners,
+//! and responses that are copies.
+
+mod copies;
+mod quality;
 
 use std::time::Instant;
 
 use serde::Serialize;
+
+pub use copies::{CopyRates, CopyReport, Told, Verdict, copies};
+pub use quality::{ColumnReport, Correlation, MinerReport, Neighbours, QualityReport, SubsetReport, quality};
 
 use super::Embedder;
 use crate::Result;

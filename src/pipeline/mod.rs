@@ -3,7 +3,7 @@
 mod copies;
 mod embedder;
 mod epoch;
-mod eval;
+pub mod eval;
 mod files;
 pub mod forecast;
 pub mod judge;
@@ -16,7 +16,6 @@ use std::time::Instant;
 pub use copies::{Cluster, Copied, Copier, Copy, Proof};
 pub use embedder::Embedder;
 pub use epoch::{EpochResult, epoch, validator};
-pub use eval::{TextSimilarity, text_similarity};
 pub use files::{check_folder, write};
 pub use judge::Judge;
 pub use losses::{Measured, check_references, measure};

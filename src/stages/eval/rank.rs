@@ -1,26 +1,4 @@
-//! How good similarities are: measured by what people said.
-
-use crate::nn::exact::row as exact;
-use crate::nn::{Embeddings, Rows};
-
-/// The cosine of each two consecutive rows: of integers in 2^30ths, as novelty has it.
-pub fn pair_similarities(embeddings: &Embeddings) -> Vec<f64> {
-    let width = embeddings.width;
-    match &embeddings.rows {
-        Rows::Exact(rows) => pairs(rows, width).map(|[a, b]| exact::cosine(a, b) as f64).collect(),
-        Rows::F32(rows) => {
-            let products = |[a, b]: [&[f32]; 2]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-            pairs(rows, width).map(products).collect()
-        }
-    }
-}
-
-fn pairs<T>(rows: &[T], width: usize) -> impl Iterator<Item = [&[T]; 2]> {
-    rows.chunks_exact(2 * width).map(move |pair| {
-        let (a, b) = pair.split_at(width);
-        [a, b]
-    })
-}
+//! Rank correlations: whether two lists put the same things into the same order.
 
 /// Spearman's rank correlation of two lists of the same length, -1 to 1: Pearson's correlation of the ranks, equal numbers sharing
 /// their mean rank. `None` where one of the lists has no order: fewer than two numbers, or all of them equal.
@@ -29,6 +7,14 @@ pub fn spearman(left: &[f64], right: &[f64]) -> Option<f64> {
     let sum = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
     let (own, other) = (sum(&left, &left), sum(&right, &right));
     (own > 0.0 && other > 0.0).then(|| (sum(&left, &right) / (own.sqrt() * other.sqrt())).clamp(-1.0, 1.0))
+}
+
+/// Spearman's rank correlation of two lists with the ranks of a third, `given`, held fixed: the partial correlation of the three lists'
+/// ranks. `None` where one of the lists has no order, or where `given` alone tells the order of another.
+pub fn partial_spearman(left: &[f64], right: &[f64], given: &[f64]) -> Option<f64> {
+    let (both, of_left, of_right) = (spearman(left, right)?, spearman(left, given)?, spearman(right, given)?);
+    let rest = (1.0 - of_left * of_left) * (1.0 - of_right * of_right);
+    (rest > 0.0).then(|| ((both - of_left * of_right) / rest.sqrt()).clamp(-1.0, 1.0))
 }
 
 /// How far the rank of each number lies from the mean rank; equal numbers share the mean of their ranks. Multiples of a half, and
@@ -95,6 +81,24 @@ mod tests {
         }
     }
 
+    /// Expected values are Pearson's correlation (scipy 1.17.1) of what is left of the ranks after a linear fit on the third list's ranks.
+    #[test]
+    fn what_a_third_list_explains_is_taken_out() {
+        let a = [106.0, 100.0, 86.0, 101.0, 99.0, 103.0, 97.0, 113.0, 112.0, 110.0];
+        let b = [7.0, 27.0, 2.0, 50.0, 28.0, 29.0, 20.0, 12.0, 6.0, 17.0];
+        let c = [1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0, 34.0];
+        for (left, right, given, expected) in
+            [(a, b, c, -0.13200253546303434), (a, c, b, 0.5210019232160538), (b, c, a, -0.03440960696644439)]
+        {
+            for (left, right) in [(left, right), (right, left)] {
+                let found = partial_spearman(&left, &right, &given).expect("an order");
+                assert!((found - expected).abs() < 1e-12, "{found} where scipy has {expected}");
+            }
+        }
+        assert_eq!(partial_spearman(&a, &b, &a), None, "the third is one of the two");
+        assert_eq!(partial_spearman(&a, &b, &[1.0; 10]), None, "the third has no order");
+    }
+
     #[test]
     fn without_an_order_there_is_no_correlation() {
         for (left, right) in
@@ -103,14 +107,5 @@ mod tests {
             assert_eq!(spearman(left, right), None, "{left:?} {right:?}");
             assert_eq!(spearman(right, left), None, "{right:?} {left:?}");
         }
-    }
-
-    #[test]
-    fn similarities_are_those_of_neighbours() {
-        let of = |rows| pair_similarities(&Embeddings { width: 2, rows });
-        let floats = of(Rows::F32(vec![1.0, 0.0, 0.6, 0.8, 0.0, -1.0, 0.0, 1.0]));
-        assert_eq!(floats, [f64::from(0.6_f32), -1.0], "floats");
-        let rows = vec![32_767, -256, -32_767, 256, 32_767, 0, 0, -32_768, 32_700, 9, 32_700, 9];
-        assert_eq!(of(Rows::Exact(rows)), [-1_073_741_825.0, 0.0, 1_073_741_824.0], "integers");
     }
 }
