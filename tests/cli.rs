@@ -523,6 +523,13 @@ fn usage_errors_are_claps_and_end_in_two() {
         &["config", "-q", "-v"],
         &["nonsense"],
         &["eval"],
+        &["eval", "folder"],
+        &["eval", "folder", "--sts", "round.jsonl"],
+        &["eval", "--quality", "quality.csv"],
+        &["eval", "--copies", "round.jsonl"],
+        &["eval", "folder", "--copies", "round.jsonl", "--responses", "round.jsonl"],
+        &["eval", "folder", "--quality", "quality.csv", "--references", "round.jsonl"],
+        &["eval", "folder", "--quality", "quality.csv", "--resamples", "0"],
         &["eval", "--sts", "round.jsonl", "--precision", "f8"],
         &["embed", "round.jsonl", "--precision", "f8"],
         &["embed", "round.jsonl", "--max-tokens", "-1"],
@@ -1053,6 +1060,226 @@ fn eval_finds_the_rank_correlation_that_others_find() {
             "{precision}"
         );
     }
+}
+
+/// Scores of six miners and twelve prompts, of whom `m5` and `m4` copy `m0`: `m5` always, `m4` every third time. `m3` leaves two prompts out.
+fn scored() -> Vec<Value> {
+    let mut rows = Vec::new();
+    for (miner, prompt) in (0..6_u32).flat_map(|miner| (0..12_u32).map(move |prompt| (miner, prompt))) {
+        if miner == 3 && prompt < 2 {
+            continue;
+        }
+        let noise = f64::from((miner * 7 + prompt * prompt * 5 + miner * prompt) % 11) / 11.0;
+        let copy = miner == 5 || miner == 4 && prompt % 3 == 0;
+        rows.push(json!({
+            "prompt_id": format!("p{prompt}"),
+            "miner": format!("m{miner}"),
+            "novelty": 1.0 - noise / 2.0,
+            "nearest": null,
+            "loss": 0.5,
+            "accuracy": (noise + f64::from(miner)) / 7.0,
+            "score": noise * f64::from(miner) / 6.0,
+            "chars": 100 + 40 * miner + 30 * (prompt % 5),
+            "copy_evidence": noise + if copy { 0.6 } else { 0.0 },
+            "copy_of": if copy && prompt != 6 || miner == 1 && prompt == 1 { json!("m0") } else { Value::Null },
+        }));
+    }
+    rows
+}
+
+fn known_copies() -> String {
+    let copy = |prompt: u32, miner: &str, kind: &str| json!({"prompt_id": format!("p{prompt}"), "miner": miner, "victim": "m0", "kind": kind, "response": "x"});
+    let all = (0..12).map(|prompt| copy(prompt, "m5", "exact"));
+    lines(&all.chain((0..12).step_by(3).map(|prompt| copy(prompt, "m4", "shuffle"))).collect::<Vec<_>>())
+}
+
+const QUALITY: &str = "mode,miner,win_rate,avg_length,judge\n\
+    open,m0,9.5,1000,-1\nopen,m1,1.0,900,-2\nclosed,m2,12,800,3.5\nclosed,\"m3\",20.0,7,1e1\nopen,m4,15,7,7\nopen,m9,15,7,7\n";
+
+/// A folder of scores, what is known of them, and the texts that were scored.
+fn scored_place() -> Place {
+    let place = Place::new();
+    fs::create_dir(place.path("scored")).unwrap();
+    place.write("scored/scores.jsonl", lines(&scored()));
+    place.write("quality.csv", QUALITY);
+    place.write("copies.jsonl", known_copies());
+    let text = |row: &Value| {
+        let chars = row["chars"].as_u64().unwrap() as usize;
+        let words = format!("{} the {}", row["miner"], row["prompt_id"]).repeat(12);
+        words.chars().cycle().take(chars).collect::<String>()
+    };
+    let round = scored().into_iter().map(|row| {
+        json!({"prompt_id": row["prompt_id"], "miner": row["miner"], "response": text(&row), "reference": "the p1 of m3 the m0"})
+    });
+    place.write("round.jsonl", lines(&round.collect::<Vec<_>>()));
+    place
+}
+
+const EVAL: [&str; 8] =
+    ["eval", "scored", "--quality", "quality.csv", "--copies", "copies.jsonl", "--responses", "round.jsonl"];
+
+#[test]
+fn eval_reports_quality_and_copies() {
+    let place = scored_place();
+    let run = place.run(&EVAL);
+    assert_eq!(run.code, 0, "{}", run.err);
+    insta::assert_snapshot!("eval", format!("{}{}", run.err, run.out));
+
+    let json = [&EVAL[..], &["--json", "-q"]].concat();
+    let run = place.run(&json);
+    let report: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(keys(&report), ["copies", "quality"], "a key for each thing measured");
+    assert_eq!(
+        [&report["quality"]["without_quality"], &report["quality"]["without_scores"]],
+        [&json!(["m5"]), &json!(["m9"])],
+        "who is left out"
+    );
+    assert_eq!(report["quality"]["unanswered"], 2, "m3's");
+    let columns: Vec<&Value> =
+        report["quality"]["columns"].as_array().unwrap().iter().map(|column| &column["quality"]).collect();
+    assert_eq!(columns, ["win_rate", "judge"], "the columns of numbers, without the length");
+    // Expected values are those of scipy 1.17.1 and scikit-learn 1.9.1 over the same rows.
+    for (path, expected) in [
+        ("/quality/columns/0/accuracy/spearman/value", 0.7999999999999999),
+        ("/quality/columns/0/score/spearman/value", 0.6),
+        ("/quality/columns/0/novelty/spearman/value", -0.49999999999999994),
+        ("/quality/columns/0/novelty/given_length/value", 0.140028008402801),
+        ("/quality/columns/1/log_length/spearman/value", 0.7999999999999999),
+        ("/quality/columns/0/rouge_l/spearman/value", -0.19999999999999998),
+        ("/copies/all/any_length/auc/value", 0.9076086956521738),
+        ("/copies/all/any_length/true_positives/value", 0.5),
+        ("/copies/all/long/auc/value", 0.8271604938271605),
+        ("/copies/by_kind/shuffle/any_length/auc/value", 0.9402173913043478),
+        ("/copies/miner_auc/value", 1.0),
+        ("/copies/all/victim_named", 0.875),
+        ("/copies/verdict/false_positives", 0.021739130434782608),
+    ] {
+        let found = report.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path}: {report}"));
+        assert!((found - expected).abs() < 1e-12, "{path}: {found} where {expected} is right");
+    }
+
+    // Neither the order of rows nor that of other keys counts.
+    let mut rows = scored();
+    rows.reverse();
+    rows.swap(3, 40);
+    place.write("scored/scores.jsonl", lines(&rows));
+    assert_eq!(place.run(&json).out, run.out, "the same report");
+}
+
+#[test]
+fn eval_reads_what_score_wrote() {
+    let place = place();
+    place.good_score(&[&ROUND[..], &["--out", "out"]].concat());
+    place.write("quality.csv", "miner,quality\nalice,3\nbob,2\ncarol,1\n");
+    let args =
+        ["eval", "out", "--quality", "quality.csv", "--responses", "round.jsonl", "--references", "references.jsonl"];
+    let run = place.run(&[&args[..], &["--json"]].concat());
+    assert_eq!((run.code, run.err.as_str()), (0, ""), "no warning");
+    let report: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(keys(&report), ["quality"], "nothing else was asked");
+    assert_eq!(report["quality"]["unanswered"], 1, "carol's");
+    let miners = report["quality"]["miners"].as_array().unwrap();
+    let known = place.json("out/miners.json");
+    for miner in miners {
+        let found = known.as_array().unwrap().iter().find(|known| known["miner"] == miner["miner"]).unwrap();
+        let mean = found["accuracy"].as_f64().unwrap() * found["prompts"].as_f64().unwrap() / 3.0;
+        let accuracy = miner["accuracy"]["value"].as_f64().unwrap();
+        assert!((accuracy - mean).abs() < 1e-12, "an unanswered prompt counts 0: {miner} beside {found}");
+    }
+}
+
+#[test]
+fn eval_says_what_is_wrong_with_its_files() {
+    let row = |miner: &str, rest: &str| {
+        format!(
+            "{{\"prompt_id\":\"p\",\"miner\":{miner:?},\"novelty\":1,\"accuracy\":0.5,\"score\":0.5,\"chars\":1{rest}}}\n"
+        )
+    };
+    let bare: String = ["m0", "m1", "m2"].map(|miner| row(miner, "")).concat();
+    let some = format!("{}{}", row("m0", ",\"copy_evidence\":1"), row("m5", ""));
+    let quality = |text: &'static str| ("quality.csv", text.as_bytes().to_vec());
+    let scores = |text: &str| ("scored/scores.jsonl", text.as_bytes().to_vec());
+    let copies = |text: &str| ("copies.jsonl", text.as_bytes().to_vec());
+    let round = |text: &str| ("round.jsonl", text.as_bytes().to_vec());
+    let cases = [
+        ("no rows", scores("\n")),
+        ("no JSON", scores("prompt_id,miner\n")),
+        ("no accuracy", scores("{\"prompt_id\":\"p\",\"miner\":\"m\",\"novelty\":1}\n")),
+        ("an accuracy that is text", scores(&row("m0", "").replace("0.5", "\"0.5\""))),
+        ("an accuracy twice", scores(&row("m0", ",\"accuracy\":1"))),
+        ("a count with a fraction", scores(&row("m0", "").replace("\"chars\":1", "\"chars\":1.5"))),
+        ("a count below 0", scores(&row("m0", "").replace("\"chars\":1", "\"chars\":-1"))),
+        ("no finite evidence", scores(&row("m0", ",\"copy_evidence\":1e999"))),
+        ("evidence that is text", scores(&row("m0", ",\"copy_evidence\":\"much\""))),
+        ("the same pair twice", scores(&format!("{bare}{}", row("m1", "")))),
+        ("an empty table", quality("")),
+        ("a header alone", quality("miner,win_rate\n")),
+        ("no column miner", quality("name,win_rate\nm0,1\n")),
+        ("a column twice", quality("miner,a,a\nm0,1,2\n")),
+        ("no numbers", quality("miner,mode,avg_length\nm0,x,1\nm1,nan,2\n")),
+        ("a number missing", quality("miner,a\nm0,1\nm1,\nm2,3\n")),
+        ("no finite number", quality("miner,a\nm0,1\nm1,inf\nm2,3\n")),
+        ("a cell too many", quality("miner,a\nm0,1\nm1,2,3\n")),
+        ("a nameless miner", quality("miner,a\nm0,1\n,2\n")),
+        ("a miner twice", quality("miner,a\nm0,1\nm1,2\nm0,2\n")),
+        ("two miners in common", quality("miner,a\nm0,1\nm1,2\nx,2\ny,2\n")),
+        ("no UTF-8", ("quality.csv", b"miner,a\nm0,1\nm\xff,2\n".to_vec())),
+        ("half a gzip stream", ("quality.csv", b"\x1f\x8b\x08\x00\x00".to_vec())),
+        ("no copies", copies("")),
+        ("a copy without a miner", copies("{\"prompt_id\":\"p1\"}\n")),
+        ("a victim that is a number", copies("{\"prompt_id\":\"p1\",\"miner\":\"m5\",\"victim\":3}\n")),
+        ("a copy twice", copies(&known_copies().repeat(2))),
+        ("copies of another round", copies("{\"prompt_id\":\"q\",\"miner\":\"m5\"}\n")),
+        (
+            "nobody honest",
+            copies(&(0..6).map(|m| format!("{{\"prompt_id\":\"p7\",\"miner\":\"m{m}\"}}\n")).collect::<String>()),
+        ),
+        ("another round", round("{\"prompt_id\":\"p0\",\"miner\":\"m0\",\"response\":\"x\"}\n")),
+    ];
+    let mut said = String::new();
+    for (what, (name, bytes)) in cases {
+        let place = scored_place();
+        place.write(name, bytes);
+        let run = place.run(&EVAL);
+        assert_eq!((run.code, run.out.as_str()), (2, ""), "{what}: {}", run.err);
+        let told: Vec<&str> = run.err.lines().collect();
+        assert_eq!(told.len(), 2, "{what}: one line and its help: {}", run.err);
+        assert!(
+            told[0].starts_with("error: ") && told[0].contains(name.trim_start_matches("scored/")),
+            "{what}: {}",
+            run.err
+        );
+        assert!(told[1].starts_with("  help: "), "{what}: {}", run.err);
+        said.push_str(&format!("# {what}\n{}", run.err.replace('\\', "/")));
+    }
+    let place = scored_place();
+    let texts = place.read("round.jsonl").replace("\"reference\"", "\"other\"");
+    place.write("round.jsonl", texts);
+    let run = place.run(&EVAL);
+    assert!(run.err.starts_with("error: round.jsonl:1: reference: prompt \"p0\" has none"), "{}", run.err);
+    place.write("round.jsonl", "{\"prompt_id\":\"p\",\"miner\":\"m0\",\"response\":\"x\"}\n");
+    let run = place.run(&EVAL);
+    assert!(run.err.contains("\"m0\" has no response to prompt \"p0\" among --responses"), "{}", run.err);
+    let copies = ["eval", "scored", "--copies", "copies.jsonl"];
+    for (rows, told) in [
+        (bare, "error: scored/scores.jsonl: copy_evidence: no row has it\n  help: score the round again"),
+        (some, "error: scored/scores.jsonl:2: copy_evidence: is missing\n  help: score the whole round again"),
+    ] {
+        place.write("scored/scores.jsonl", rows);
+        let run = place.run(&copies);
+        assert!(run.code == 2 && run.err.starts_with(told), "{}", run.err);
+    }
+    place.write("scored/scores.jsonl", lines(&scored()));
+    place.write("copies.jsonl", known_copies() + "{\"prompt_id\":\"p99\",\"miner\":\"m5\"}\n");
+    let run = place.run(&copies);
+    assert_eq!(
+        (run.code, run.err.as_str()),
+        (0, "warning: left out: known copies without a scored response (1)\n"),
+        "told"
+    );
+    let run = place.run(&["eval", "nowhere", "--quality", "quality.csv"]);
+    assert!(run.code == 2 && run.err.contains("scores.jsonl"), "no such folder: {}", run.err);
+    insta::assert_snapshot!("eval_mistakes", said);
 }
 
 /// The SHA-256 of what the tiny model's encoder is made of.

@@ -124,18 +124,18 @@ fn read_texts(args: &EvalArgs) -> Result<Option<Round>> {
 fn warn(report: &Report, console: &Console) {
     if let Some(quality) = &report.quality {
         for (miners, what) in [
-            (&quality.without_quality, "have scores, but no known quality"),
-            (&quality.without_scores, "have a known quality, but no scores"),
+            (&quality.without_quality, "with scores, but without a known quality"),
+            (&quality.without_scores, "with a known quality, but without scores"),
         ] {
             if !miners.is_empty() {
-                console.warn(&format!("{} miners {what}, and are left out: {}", miners.len(), miners.join(", ")));
+                console.warn(&format!("left out: miners {what} ({}): {}", miners.len(), miners.join(", ")));
             }
         }
     }
     if let Some(copies) = &report.copies
         && copies.without_scores > 0
     {
-        console.warn(&format!("{} known copies have no scored response, and are left out", copies.without_scores));
+        console.warn(&format!("left out: known copies without a scored response ({})", copies.without_scores));
     }
     if let Some(sts) = &report.sts
         && sts.truncated > 0

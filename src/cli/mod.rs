@@ -75,7 +75,7 @@ enum Command {
     Forecast(forecast::ForecastArgs),
     /// Tell what a block emits, when that halves, and how a subnet's part is split
     Emission(emission::EmissionArgs),
-    /// Measure how well similarities agree with people's scores
+    /// Measure the engine beside known quality, known copies or people's scores
     Eval(eval::EvalArgs),
     /// List the adapters of this machine
     Devices,

@@ -64,6 +64,7 @@ impl Lines {
 
     /// All that is left, at most `most` bytes; `None` if there is more.
     pub(super) fn rest(&mut self, most: usize) -> Result<Option<Vec<u8>>> {
+        self.line += 1;
         let mut bytes = Vec::new();
         let read = self.reader.by_ref().take(most as u64 + 1).read_to_end(&mut bytes);
         read.map_err(|error| self.broken(error))?;

@@ -512,7 +512,13 @@ proptest! {
         }
         let _ = read(damaged, "", Options { skip_bad });
         let _ = read_texts(Source::reader("t", Cursor::new(rows.clone())), Options { skip_bad });
-        let _ = read_pairs(Source::reader("p", Cursor::new(rows)));
+        let source = || Source::reader("p", Cursor::new(rows.clone()));
+        let _ = read_pairs(source());
+        let _ = read_copies(source());
+        let _ = read_scores(source());
+        let _ = read_quality(source());
+        let table = [b"miner,a\n".as_slice(), &rows].concat();
+        let _ = read_quality(Source::reader("q", Cursor::new(table)));
     }
 
     #[test]

@@ -39,17 +39,21 @@ impl Detection {
     /// How well copies are told, each response counted as often as `count` says of its prompt; `None` without a copy, or without anything
     /// else.
     pub fn rates(&self, count: impl Fn(u32) -> u32) -> Option<Rates> {
-        let sum = |samples: &[Sample], copy: bool| -> u64 {
-            samples.iter().filter(|sample| sample.copy == copy).map(|sample| u64::from(count(sample.prompt))).sum()
+        let sum = |samples: &[Sample]| {
+            let mut sums = [0_u64; 2];
+            for sample in samples {
+                sums[usize::from(sample.copy)] += u64::from(count(sample.prompt));
+            }
+            sums
         };
-        let (copies, others) = (sum(&self.samples, true), sum(&self.samples, false));
+        let [others, copies] = sum(&self.samples);
         if copies == 0 || others == 0 {
             return None;
         }
         let (mut copies_above, mut others_above, mut twice) = (0, 0, 0_u128);
         let mut at_threshold = None;
         for equal in self.samples.chunk_by(|a, b| a.evidence == b.evidence) {
-            let [copies_here, others_here] = [sum(equal, true), sum(equal, false)];
+            let [others_here, copies_here] = sum(equal);
             twice += u128::from(others_here) * u128::from(2 * copies_above + copies_here);
             if at_threshold.is_none() && others_above + others_here > others / 100 {
                 at_threshold = equal.first().map(|sample| (copies_above, sample.evidence));

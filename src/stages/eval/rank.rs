@@ -13,8 +13,10 @@ pub fn spearman(left: &[f64], right: &[f64]) -> Option<f64> {
 /// ranks. `None` where one of the lists has no order, or where `given` alone tells the order of another.
 pub fn partial_spearman(left: &[f64], right: &[f64], given: &[f64]) -> Option<f64> {
     let (both, of_left, of_right) = (spearman(left, right)?, spearman(left, given)?, spearman(right, given)?);
-    let rest = (1.0 - of_left * of_left) * (1.0 - of_right * of_right);
-    (rest > 0.0).then(|| ((both - of_left * of_right) / rest.sqrt()).clamp(-1.0, 1.0))
+    let [left, right] = [of_left, of_right].map(|with_given| 1.0 - with_given * with_given);
+    // Less than what two swapped neighbours of 10,000 leave is rounding.
+    let any = left > 1e-12 && right > 1e-12;
+    any.then(|| ((both - of_left * of_right) / (left * right).sqrt()).clamp(-1.0, 1.0))
 }
 
 /// How far the rank of each number lies from the mean rank; equal numbers share the mean of their ranks. Multiples of a half, and
