@@ -37,7 +37,7 @@ pub(super) struct EvalArgs {
     #[arg(long, value_name = "FILE", requires = "responses")]
     references: Vec<PathBuf>,
     /// How many times the prompts are drawn anew for an interval
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(100..=10_000))]
     resamples: u32,
     /// Text similarity: do similarities put pairs of texts into the order of people's scores? JSON Lines with {"a", "b", "score"} a
     /// line, plain or gzip; `-` for standard input
