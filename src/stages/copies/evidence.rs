@@ -18,8 +18,8 @@ pub(super) const BIT: u64 = 256;
 /// A share of all.
 pub(super) const ALL: u64 = 1 << 16;
 
-/// The usual share is at most a half: however many copy one text, an answer that is all of it shares more.
-const MOST_USUAL: u64 = ALL / 2;
+/// The usual share is at most a quarter: however many copy one text, what is made of it shares more.
+const MOST_USUAL: u64 = ALL / 4;
 
 /// A copy that somebody makes of each of another's answers counts this much more than one of a pair of strangers, before
 /// the texts are looked at: ten bits.
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(unusual(ALL, ALL), ALL, "all is more than usual, whatever is usual");
         assert_eq!(unusual(ALL / 2, 0), ALL / 4);
         assert_eq!(unusual(ALL / 4, ALL / 4), 0);
-        assert_eq!(unusual(ALL * 3 / 4, ALL / 2), ALL / 4);
+        assert_eq!(unusual(ALL * 5 / 8, ALL / 2), ALL / 4, "no more than a quarter is usual");
         assert_eq!([share(1, 0), share(1, 2), share(3, 2)], [0, ALL / 2, ALL]);
         assert_eq!(evidence(0, 100, ALL), 0);
         assert_eq!(familiarity(0, 9), 0);

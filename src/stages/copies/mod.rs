@@ -421,7 +421,7 @@ fn findings(question: &Question<'_>, candidates: &[Vec<Candidate>], pairs: &Pair
             .filter(|(evidence, _)| evidence + most / 1024 >= most)
             .min_by_key(|(_, candidate)| (std::cmp::Reverse(strength(candidate)), order(candidate.source)));
         let mut source = best.map(|(_, candidate)| candidate.source);
-        // A copy of a copy is one of what that one was made of, if it can be seen.
+        // A copy of what is surely a copy is one of what that was made of, if it can be seen.
         if let Some(Source::Answer(at)) = source
             && let Finding { evidence, source: Some(origin) } = findings[at]
             && evidence >= 2 * least
