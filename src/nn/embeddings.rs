@@ -1,9 +1,9 @@
 //! Rows of unit length on the host, in either precision: what goes from the encoder to the stages that compare.
 #![deny(clippy::float_arithmetic)]
 
+use bytemuck::{cast_slice, cast_slice_mut};
 use serde::{Deserialize, Serialize};
 
-use super::exact::row::pack_halves;
 use crate::{Error, Result};
 
 /// In which arithmetic texts are embedded and compared.
@@ -127,10 +127,21 @@ impl Embeddings {
 
     /// The rows named by `rows`, one after the other, as a device holds them: floats, or two integers a word.
     pub(crate) fn words(&self, rows: &[u32]) -> Vec<u32> {
-        let ranges = rows.iter().map(|row| *row as usize * self.width..(*row as usize + 1) * self.width);
+        let pitch = self.words_in_row();
+        let mut words = vec![0; rows.len() * pitch];
+        for (words, row) in words.chunks_exact_mut(pitch.max(1)).zip(rows) {
+            let bytes = self.bytes(*row);
+            cast_slice_mut::<u32, u8>(words)[..bytes.len()].copy_from_slice(bytes);
+        }
+        words
+    }
+
+    /// The bytes of row `index`.
+    pub(crate) fn bytes(&self, index: u32) -> &[u8] {
+        let range = index as usize * self.width..(index as usize + 1) * self.width;
         match &self.rows {
-            Rows::Exact(values) => ranges.flat_map(|range| pack_halves(&values[range])).collect(),
-            Rows::F32(values) => ranges.flat_map(|range| values[range].iter().map(|value| value.to_bits())).collect(),
+            Rows::Exact(values) => cast_slice(&values[range]),
+            Rows::F32(values) => cast_slice(&values[range]),
         }
     }
 }

@@ -14,6 +14,7 @@
 #![deny(clippy::float_arithmetic)]
 
 use bytemuck::Zeroable;
+use rayon::prelude::*;
 
 use crate::device::Instructions;
 
@@ -42,16 +43,19 @@ pub fn panels(outputs: usize) -> usize {
 
 /// Lays out a matrix `[outputs][inputs]` in panels, `[panels][inputs / 4]`; what is beyond the matrix is 0. `inputs` is a multiple of
 /// four. What a slice lacks is taken for 0; that would be a bug of the caller and is asserted in checked builds.
-pub fn pack<W: Copy + Zeroable>(rows: &[W], outputs: usize, inputs: usize) -> Vec<Panel<W>> {
+pub fn pack<W: Copy + Zeroable + Send + Sync>(rows: &[W], outputs: usize, inputs: usize) -> Vec<Panel<W>> {
     debug_assert!(rows.len() == outputs * inputs && inputs.is_multiple_of(4), "the slice is not the matrix");
     let depth = inputs / 4;
     let mut packed = vec![[W::zeroed(); 4 * COLUMNS]; panels(outputs) * depth];
-    for (output, row) in rows.chunks_exact(inputs.max(1)).take(outputs).enumerate() {
-        let panels = &mut packed[output / COLUMNS * depth..][..depth];
-        for (panel, quad) in panels.iter_mut().zip(row.chunks_exact(4)) {
-            panel[4 * (output % COLUMNS)..][..4].copy_from_slice(quad);
+    let strips = packed.par_chunks_mut(depth.max(1)).zip(rows.par_chunks(COLUMNS * inputs.max(1)));
+    strips.for_each(|(panels, rows)| {
+        // Panel by panel, so that what is written lies side by side.
+        for (index, panel) in panels.iter_mut().enumerate() {
+            for (quad, row) in panel.as_chunks_mut::<4>().0.iter_mut().zip(rows.chunks_exact(inputs)) {
+                quad.copy_from_slice(&row[4 * index..][..4]);
+            }
         }
-    }
+    });
     packed
 }
 

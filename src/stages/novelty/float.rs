@@ -1,4 +1,4 @@
-//! Similarities in floats: cosines as `nn/matmul` makes them.
+//! Similarities in floats: cosines as `nn/linear` makes them.
 #![expect(clippy::float_arithmetic, reason = "the precision for models that have no integer form")]
 
 use bytemuck::bytes_of;
@@ -6,7 +6,8 @@ use bytemuck::bytes_of;
 use super::nearest::turned;
 use crate::Result;
 use crate::device::{Binding, Call, Device};
-use crate::nn::matmul::{KERNEL, Params, workgroups};
+use crate::nn::linear::{KERNEL, Params, workgroups};
+use crate::nn::packed::Format;
 
 /// Writes the cosines of all pairs to `out`.
 pub(super) fn similarities(
@@ -19,17 +20,16 @@ pub(super) fn similarities(
         rows: rows as u32,
         columns: columns as u32,
         depth: words as u32,
-        depth_stride: 1,
-        column_stride: words as u32,
-        bias: 0,
-        activation: 0,
+        format: Format::F32 as u32,
+        pitch: columns as u32,
+        first: 0,
     };
     device.dispatch(
         &KERNEL,
         &Call {
             constants: &[],
             params: bytes_of(&params),
-            bindings: &[queries, candidates, candidates, out],
+            bindings: &[queries, candidates, out],
             workgroups: workgroups(rows, columns),
         },
     )

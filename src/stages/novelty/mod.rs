@@ -13,6 +13,8 @@ mod float;
 pub(crate) mod nearest;
 pub(crate) mod products;
 
+use std::ops::Range;
+
 use bytemuck::bytes_of;
 
 pub use nearest::{LONGEST, NOBODY};
@@ -22,8 +24,15 @@ use crate::device::{Buffer, Call, Device};
 use crate::nn::{Embeddings, Precision};
 use crate::{Error, Result};
 
-/// Queries and candidates of one block of similarities: 4 MiB of them.
-const BLOCK: usize = 1024;
+/// Queries whose lists are filled together: often enough for what a block of candidates costs by itself.
+const QUERIES: usize = 4096;
+
+/// Candidates in a block: with all queries 8 MiB of similarities, and little of them between rows that are not compared.
+const CANDIDATES: usize = 512;
+
+/// Of a block those queries are left out, so many at once, that want none of its candidates: their rows begin on the multiples of 256
+/// bytes that bindings of every device can.
+const STEP: usize = 64;
 
 /// The responses of earlier rounds.
 #[derive(Clone, Copy, Debug)]
@@ -87,8 +96,7 @@ pub fn novelty(
 
     // Prompt by prompt, in the order of arrival: what a row may be compared with is what stands before it.
     let order: Vec<usize> = arrivals.iter().flatten().map(|index| *index as usize).collect();
-    let sorted = embeddings.words(&order.iter().map(|index| rows[*index]).collect::<Vec<_>>());
-    let earlier = embeddings.words(bank.rows);
+    let sorted: Vec<u32> = order.iter().map(|index| rows[*index]).collect();
     let owners: Vec<u32> = order.iter().map(|index| miners[*index]).collect();
     let mut queries: Vec<Query> = Vec::with_capacity(order.len());
     for group in arrivals {
@@ -104,26 +112,25 @@ pub fn novelty(
         .map(|query| Query { start: order.len() as u32, end: (order.len() + bank.miners.len()) as u32, ..*query })
         .collect();
 
-    let (precision, words) = (embeddings.precision(), embeddings.words_in_row());
-    let read = match precision {
-        Precision::Exact => exact::read,
-        Precision::F32 => float::read,
-    };
-    let same = match precision {
-        Precision::Exact => exact::SAME,
-        Precision::F32 => float::SAME,
+    let (read, same): (fn(&[i32]) -> (f64, f64), i32) = match embeddings.precision() {
+        Precision::Exact => (exact::read, exact::SAME),
+        Precision::F32 => (float::read, float::SAME),
     };
     let row = |candidate: usize| match candidate.checked_sub(order.len()) {
-        None => &sorted[candidate * words..][..words],
-        Some(candidate) => &earlier[candidate * words..][..words],
+        None => embeddings.bytes(sorted[candidate]),
+        Some(candidate) => embeddings.bytes(bank.rows[candidate]),
     };
-    let search = Search { device, precision, words, nearest };
     let mut results = vec![Novelty { novelty: 1.0, nearest: None }; miners.len()];
-    for start in (0..order.len()).step_by(BLOCK) {
-        let block = start..(start + BLOCK).min(order.len());
-        let mut list = search.begin(&sorted[block.start * words..block.end * words])?;
-        search.fold(&mut list, &queries[block.clone()], &sorted, &owners, 0)?;
-        search.fold(&mut list, &everything[block.clone()], &earlier, bank.miners, order.len())?;
+    if order.is_empty() {
+        return Ok(results);
+    }
+    let similarities = device.zeros(order.len().min(QUERIES) * CANDIDATES)?;
+    let search = Search { device, embeddings, nearest, similarities };
+    for start in (0..order.len()).step_by(QUERIES) {
+        let block = start..(start + QUERIES).min(order.len());
+        let list = search.begin(&sorted[block.clone()])?;
+        search.fold(&list, &queries[block.clone()], Bank { rows: &sorted, miners: &owners }, 0)?;
+        search.fold(&list, &everything[block.clone()], bank, order.len())?;
         let (mut keys, candidates) = (device.download(&list.keys)?, device.download(&list.candidates)?);
         let lists = keys.chunks_exact_mut(nearest).zip(candidates.chunks_exact(nearest));
         for (at, (keys, candidates)) in block.zip(lists) {
@@ -148,67 +155,84 @@ pub fn novelty(
 
 struct Search<'a> {
     device: &'a Device,
-    precision: Precision,
-    /// In a row.
-    words: usize,
+    embeddings: &'a Embeddings,
     nearest: usize,
+    /// Of a block: integers or floats, as the precision is.
+    similarities: Buffer<u32>,
 }
 
-/// The running list of a block of queries.
+/// The running lists of some queries.
 struct List {
-    rows: usize,
     queries: Buffer<u32>,
-    /// Integers or floats, as the precision is.
-    similarities: Buffer<u32>,
     keys: Buffer<i32>,
     candidates: Buffer<u32>,
 }
 
 impl Search<'_> {
+    /// Empty lists for the rows `queries`.
     fn begin(&self, queries: &[u32]) -> Result<List> {
-        let rows = queries.len() / self.words;
         Ok(List {
-            rows,
-            queries: self.device.upload(queries)?,
-            similarities: self.device.zeros(rows * BLOCK)?,
-            keys: self.device.zeros(rows * self.nearest)?,
-            candidates: self.device.upload(&vec![NOBODY; rows * self.nearest])?,
+            queries: self.device.upload(&self.embeddings.words(queries))?,
+            keys: self.device.zeros(queries.len() * self.nearest)?,
+            candidates: self.device.upload(&vec![NOBODY; queries.len() * self.nearest])?,
         })
     }
 
-    /// Folds the candidates `values` into the list. The first of them has the index `offset`.
-    fn fold(&self, list: &mut List, queries: &[Query], values: &[u32], miners: &[u32], offset: usize) -> Result<()> {
-        let similarities = match self.precision {
-            Precision::Exact => exact::similarities,
-            Precision::F32 => float::similarities,
-        };
+    /// Folds `candidates` into the lists. The first of them has the index `offset`.
+    fn fold(&self, list: &List, queries: &[Query], candidates: Bank<'_>, offset: usize) -> Result<()> {
         let wanted = queries.iter().filter(|query| query.start < query.end);
         let Some(start) = wanted.clone().map(|query| query.start as usize).min() else { return Ok(()) };
         let Some(end) = wanted.map(|query| query.end as usize).max() else { return Ok(()) };
         let asked = self.device.upload::<u32>(bytemuck::cast_slice(queries))?;
-        for first in (start..end).step_by(BLOCK) {
-            let rows = first - offset..end.min(first + BLOCK) - offset;
-            let count = rows.len();
-            let candidates = self.device.upload(&values[rows.start * self.words..rows.end * self.words])?;
-            let owners = self.device.upload(&miners[rows])?;
-            let block = list.similarities.range(0..list.rows * count);
-            similarities(self.device, [list.queries.all(), candidates.all()], [list.rows, count, self.words], block)?;
-            let params = Params {
-                queries: list.rows as u32,
-                candidates: count as u32,
-                first: first as u32,
-                floats: u32::from(self.precision == Precision::F32),
-            };
-            self.device.dispatch(
-                &nearest::KERNEL,
-                &Call {
-                    constants: &[self.nearest as u32],
-                    params: bytes_of(&params),
-                    bindings: &[block, asked.all(), owners.all(), list.keys.all(), list.candidates.all()],
-                    workgroups: list.rows as u64,
-                },
-            )?;
+        for first in (start..end).step_by(CANDIDATES) {
+            let last = end.min(first + CANDIDATES);
+            let wants = |query: &Query| (query.start as usize) < last && first < query.end as usize;
+            let Some(from) = queries.iter().position(wants) else { continue };
+            let to = queries.iter().rposition(wants).map_or(from, |last| last + 1);
+            let block = first - offset..last - offset;
+            let block = Bank { rows: &candidates.rows[block.clone()], miners: &candidates.miners[block] };
+            self.fold_block(list, from / STEP * STEP..to, &asked, block, first)?;
         }
         Ok(())
+    }
+
+    /// Folds a block of candidates into the lists of `queries`, which begin on a multiple of [`STEP`].
+    fn fold_block(
+        &self,
+        list: &List,
+        queries: Range<usize>,
+        asked: &Buffer<u32>,
+        candidates: Bank<'_>,
+        first: usize,
+    ) -> Result<()> {
+        let precision = self.embeddings.precision();
+        let similarities = match precision {
+            Precision::Exact => exact::similarities,
+            Precision::F32 => float::similarities,
+        };
+        let (words, count) = (self.embeddings.words_in_row(), candidates.rows.len());
+        let part = |width: usize| queries.start * width..queries.end * width;
+        let rows = self.device.upload(&self.embeddings.words(candidates.rows))?;
+        let owners = self.device.upload(candidates.miners)?;
+        let block = self.similarities.range(0..queries.len() * count);
+        let factors = [list.queries.range(part(words)), rows.all()];
+        similarities(self.device, factors, [queries.len(), count, words], block)?;
+        let params = Params {
+            queries: queries.len() as u32,
+            candidates: count as u32,
+            first: first as u32,
+            floats: u32::from(precision == Precision::F32),
+        };
+        let asked = asked.range(part(size_of::<Query>() / size_of::<u32>()));
+        let (keys, best) = (list.keys.range(part(self.nearest)), list.candidates.range(part(self.nearest)));
+        self.device.dispatch(
+            &nearest::KERNEL,
+            &Call {
+                constants: &[self.nearest as u32],
+                params: bytes_of(&params),
+                bindings: &[block, asked, owners.all(), keys, best],
+                workgroups: queries.len() as u64,
+            },
+        )
     }
 }

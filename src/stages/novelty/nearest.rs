@@ -4,7 +4,7 @@
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl};
+use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl, vectorised};
 
 /// Stands where the list is shorter than asked for.
 pub const NOBODY: u32 = u32::MAX;
@@ -62,20 +62,54 @@ fn nearest(args: &mut Args<'_>) {
         return;
     }
     let length = best_key.len() / rows;
-    let key = |bits: i32| if params.floats == 1 { turned(bits) } else { bits };
     best_key.par_chunks_mut(length).zip(best_candidate.par_chunks_mut(length)).take(rows).enumerate().for_each(
         |(row, (best_key, best_candidate))| {
-            let query = queries[row];
-            let start = query.start.max(params.first);
-            let end = query.end.min(params.first + params.candidates);
-            for candidate in start..end {
-                let column = (candidate - params.first) as usize;
-                if owners[column] != query.owner {
-                    insert(best_key, best_candidate, key(similarities[row * columns + column]), candidate);
-                }
+            let Query { start, end, owner } = queries[row];
+            let (start, end) = (start.max(params.first), end.min(params.first + params.candidates));
+            if start < end {
+                let range = (start - params.first) as usize..(end - params.first) as usize;
+                let similarities = &similarities[row * columns..][range.clone()];
+                let block = Block { similarities, owners: &owners[range], first: start, floats: params.floats == 1 };
+                vectorised(
+                    #[inline(always)]
+                    || block.fold(owner, best_key, best_candidate),
+                );
             }
         },
     );
+}
+
+/// What one query may be compared with.
+struct Block<'a> {
+    similarities: &'a [i32],
+    owners: &'a [u32],
+    /// Index of the first candidate.
+    first: u32,
+    floats: bool,
+}
+
+impl Block<'_> {
+    /// Candidates that are passed over together where none of them comes before the last one of the list.
+    const CHUNK: usize = 64;
+
+    #[inline(always)]
+    fn fold(&self, owner: u32, best_key: &mut [i32], best_candidate: &mut [u32]) {
+        let turn = if self.floats { i32::MAX } else { 0 };
+        let key = |bits: &i32| bits ^ (bits >> 31 & turn);
+        let last = best_key.len() - 1;
+        let chunks = self.similarities.chunks(Self::CHUNK).zip(self.owners.chunks(Self::CHUNK));
+        for ((similarities, owners), first) in chunks.zip((self.first..).step_by(Self::CHUNK)) {
+            let largest = similarities.iter().map(key).fold(i32::MIN, i32::max);
+            if !comes_first(largest, first, best_key[last], best_candidate[last]) {
+                continue;
+            }
+            for ((similarity, its_owner), candidate) in similarities.iter().zip(owners).zip(first..) {
+                if *its_owner != owner {
+                    insert(best_key, best_candidate, key(similarity), candidate);
+                }
+            }
+        }
+    }
 }
 
 /// The bits of a float as an integer of the same order, and back: negative floats, which grow downwards, are turned round.
@@ -83,15 +117,19 @@ pub(super) fn turned(bits: i32) -> i32 {
     if bits < 0 { bits ^ i32::MAX } else { bits }
 }
 
+#[inline(always)]
+fn comes_first(key: i32, candidate: u32, other_key: i32, other_candidate: u32) -> bool {
+    if candidate == NOBODY || other_candidate == NOBODY {
+        return candidate < other_candidate;
+    }
+    key > other_key || (key == other_key && candidate < other_candidate)
+}
+
 /// Puts a candidate into a list, which stays in order.
+#[inline(always)]
 fn insert(keys: &mut [i32], candidates: &mut [u32], mut key: i32, mut candidate: u32) {
     for (listed_key, listed_candidate) in keys.iter_mut().zip(candidates) {
-        let comes_first = if *listed_candidate == NOBODY {
-            candidate != NOBODY
-        } else {
-            key > *listed_key || (key == *listed_key && candidate < *listed_candidate)
-        };
-        if comes_first {
+        if comes_first(key, candidate, *listed_key, *listed_candidate) {
             std::mem::swap(listed_key, &mut key);
             std::mem::swap(listed_candidate, &mut candidate);
         }
