@@ -359,10 +359,12 @@ def main():
     for name, turns in runs.items():
         seconds = [turn["seconds"] for turn in turns]
         median, best = statistics.median(seconds), min(seconds)
+        # Of the peers it would say what they kept of the search for a size of blocks.
+        extra = "" if name in PEERS else f"{first[name]['extra_bytes'] / 1e6:.1f}"
         rates = [2 * pairs * args.width / time / 1e9 for time in (median, best)]
         print(
             f"{name:<16}{1e3 * median:>10.1f}{1e3 * best:>9.1f}{rates[0]:>8.0f}{rates[1]:>9.0f}"
-            f"{first[name]['extra_bytes'] / 1e6:>10.1f}{first[name]['block'] or '':>7}{first[name]['different']:>11}"
+            f"{extra:>10}{first[name]['block'] or '':>7}{first[name]['different']:>11}"
         )
     for name, others in result["shares"].items():
         for other, at in others.items():

@@ -236,3 +236,52 @@ impl Search<'_> {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Noise;
+    use crate::nn::Rows;
+
+    /// Small numbers, so that ties are many: the lower index must win, whichever block it stands in.
+    #[test]
+    fn lists_of_all_blocks_are_those_of_all_pairs() {
+        const WIDTH: usize = 5;
+        let mut noise = Noise::new(3);
+        let groups = [1, 70, QUERIES + CANDIDATES + 9, 0, CANDIDATES - 1, 300];
+        let (responses, earlier) = (groups.iter().sum::<usize>(), 2 * CANDIDATES + 3);
+        let count = responses + earlier;
+        let values: Vec<i16> = (0..count * WIDTH).map(|_| noise.below(9) as i16 - 4).collect();
+        // Rows stand in another order than responses and bank do.
+        let rows: Vec<u32> = (0..count as u32).map(|index| (index * 7) % count as u32).collect();
+        let miners: Vec<u32> = (0..count).map(|_| noise.below(900)).collect();
+        let mut next = (0..responses as u32).rev();
+        let arrivals: Vec<Vec<u32>> = groups.iter().map(|size| next.by_ref().take(*size).collect()).collect();
+        let (of_bank, of_responses) = (&rows[responses..], &rows[..responses]);
+        let row = |index: usize| &values[rows[index] as usize * WIDTH..][..WIDTH];
+        let product = |a: usize, b: usize| row(a).iter().zip(row(b)).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
+
+        let embeddings = Embeddings { width: WIDTH, rows: Rows::Exact(values.clone()) };
+        let bank = Bank { rows: of_bank, miners: &miners[responses..] };
+        let of_miners = &miners[..responses];
+        let found =
+            novelty(&Device::cpu(), &embeddings, of_responses, of_miners, &arrivals, bank, 3).expect("measured");
+        let mut compared = 0;
+        for group in &arrivals {
+            for (at, query) in group.iter().enumerate() {
+                let query = *query as usize;
+                let before = group[..at].iter().map(|index| *index as usize).chain(responses..count);
+                let others = before.filter(|index| miners[*index] != miners[query]);
+                let mut list: Vec<(i32, usize)> = others.map(|index| (product(query, index), index)).collect();
+                list.sort_by_key(|(key, _)| -key); // stable: the earlier one first
+                let same = |&(key, index): &(i32, usize)| if row(index) == row(query) { exact::SAME } else { key };
+                let keys: Vec<i32> = list.iter().take(3).map(same).collect();
+                let (novelty, similarity) = exact::read(&keys);
+                let nearest = Some(Neighbour { index: list[0].1, similarity });
+                assert_eq!(found[query], Novelty { novelty, nearest }, "response {query}");
+                compared += 1;
+            }
+        }
+        assert_eq!(compared, responses, "every response once");
+    }
+}
