@@ -112,9 +112,13 @@ pub fn novelty(
         .map(|query| Query { start: order.len() as u32, end: (order.len() + bank.miners.len()) as u32, ..*query })
         .collect();
 
-    let (read, same): (fn(&[i32]) -> (f64, f64), i32) = match embeddings.precision() {
-        Precision::Exact => (exact::read, exact::SAME),
-        Precision::F32 => (float::read, float::SAME),
+    let read = match embeddings.precision() {
+        Precision::Exact => exact::read,
+        Precision::F32 => float::read,
+    };
+    let same = match embeddings.precision() {
+        Precision::Exact => exact::SAME,
+        Precision::F32 => float::SAME,
     };
     let row = |candidate: usize| match candidate.checked_sub(order.len()) {
         None => embeddings.bytes(sorted[candidate]),
