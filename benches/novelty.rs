@@ -15,7 +15,7 @@ use std::time::Instant;
 use bytemuck::{Pod, cast_slice_mut};
 use tauscore::device::Device;
 use tauscore::nn::{Embeddings, Precision, Rows};
-use tauscore::stages::novelty::{Bank, NOBODY, Novelty, novelty};
+use tauscore::stages::novelty::{Against, Bank, NOBODY, Novelty, novelty};
 
 /// The responses' rows, and those of the bank behind them.
 struct Input {
@@ -44,7 +44,7 @@ impl Input {
             false => miners.iter().map(|response| vec![*response]).collect(),
         };
         let bank = Bank { rows: &bank, miners: &vec![NOBODY; bank.len()] };
-        novelty(device, &self.embeddings, &miners, &miners, &arrivals, bank, 1)
+        novelty(device, &self.embeddings, &miners, &miners, &arrivals, bank, (Against::Earlier, 1))
     }
 }
 

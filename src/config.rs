@@ -9,7 +9,7 @@ use crate::models;
 pub use crate::nn::Precision;
 use crate::pipeline::judge::{Judgement, Reading};
 use crate::stages::loss::Matcher;
-use crate::stages::novelty;
+use crate::stages::novelty::{self, Against};
 use crate::stages::score::ScoreConfig;
 use crate::{Error, Result};
 
@@ -58,7 +58,9 @@ pub struct EncoderConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NoveltyConfig {
-    /// How many of the most similar earlier responses the mean is over.
+    /// What a response is compared with.
+    pub against: Against,
+    /// How many of the most similar responses the mean is over or, with [`Against::Batch`], which of them counts.
     pub nearest: usize,
 }
 
@@ -314,7 +316,7 @@ fn check_digest(key: &str, said: Option<&str>) -> Result<()> {
 
 impl Default for NoveltyConfig {
     fn default() -> Self {
-        Self { nearest: 1 }
+        Self { against: Against::Earlier, nearest: 1 }
     }
 }
 

@@ -212,7 +212,18 @@ fn score_writes_what_it_documents() {
     }
 
     let miners = place.json("out/miners.json");
-    let documented = ["accuracy", "copies", "miner", "novelty", "prompts", "score", "uid", "weight", "weight_u16"];
+    let documented = [
+        "accuracy",
+        "accuracy_interval",
+        "copies",
+        "miner",
+        "novelty",
+        "prompts",
+        "score",
+        "uid",
+        "weight",
+        "weight_u16",
+    ];
     for miner in miners.as_array().unwrap() {
         assert_eq!(keys(miner), documented, "the fields of a miner");
     }

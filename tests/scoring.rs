@@ -12,6 +12,7 @@ use tauscore::config::{Config, EncoderConfig, LossKind, Precision};
 use tauscore::data::{Options, ReferenceRow, Round, Row, Source};
 use tauscore::device::Device;
 use tauscore::pipeline::{self, Copied, Embedder, Outcome, ScoredMiner, ScoredResponse};
+use tauscore::stages::novelty::Against;
 use tauscore::stages::score::Unanswered;
 
 const WIDTH: usize = 96;
@@ -210,6 +211,46 @@ fn novelty_is_that_of_brute_force_on_every_adapter() {
     }
 }
 
+/// Cosines of three answers are 0.8 (first, second), 0.6 (first, third) and 0.96; an earlier round had the second one.
+#[test]
+fn novelty_has_the_definitions_in_use() {
+    let row = |prompt: &str, miner: &str, block: u64, [x, y]: [f32; 2]| {
+        let mut embedding = vec![0.0; WIDTH];
+        (embedding[0], embedding[1]) = (x, y);
+        Row {
+            prompt_id: prompt.into(),
+            miner: miner.into(),
+            block: Some(block),
+            embedding: Some(embedding),
+            ..Row::default()
+        }
+    };
+    let rows = vec![row("p", "c", 3, [0.6, 0.8]), row("p", "a", 1, [1.0, 0.0]), row("p", "b", 2, [0.8, 0.6])];
+    let earlier = [round(vec![row("old", "somebody", 1, [0.8, 0.6]), row("old", "a", 1, [1.0, 0.0])])];
+    let embedder = common::embedder(&Device::cpu(), &tiny_folder(), Precision::F32);
+    let novelties = |against: Against, k: usize, history: &[Round]| -> Vec<f64> {
+        let mut config = nearest(k);
+        config.novelty.against = against;
+        score(&embedder, &round(rows.clone()), history, &config).responses.iter().map(|row| row.novelty).collect()
+    };
+    // Rows: the third, the first, the second.
+    for (against, k, history, right) in [
+        (Against::Earlier, 1, &[][..], [0.04, 1.0, 0.2]),
+        (Against::Earlier, 2, &[], [0.22, 1.0, 0.2]),
+        (Against::Earlier, 1, &earlier, [0.04, 0.2, 0.0]),
+        (Against::Batch, 1, &[], [0.04, 0.2, 0.04]),
+        (Against::Batch, 2, &[], [0.4, 0.4, 0.2]),
+        (Against::Batch, 9, &earlier, [0.4, 0.4, 0.2]),
+        (Against::History, 1, &earlier, [0.04, 0.2, 0.0]),
+        (Against::History, 2, &earlier, [0.22, 0.2, 0.1]),
+        (Against::History, 1, &[], [1.0, 1.0, 1.0]),
+    ] {
+        let found = novelties(against, k, history);
+        let off = found.iter().zip(right).map(|(found, right)| (found - right).abs()).fold(0.0, f64::max);
+        assert!(off < 1e-6, "{against:?}, {k}, {} earlier: {found:?} where {right:?} is right", history.len());
+    }
+}
+
 #[test]
 fn what_came_with_a_row_must_be_of_the_precision() {
     let row = |miner: &str, embedding: Vec<f32>| Row {
@@ -323,13 +364,16 @@ fn a_late_copy(embedder: &Embedder) {
         } else if *miner == "m3" {
             let alone = before[&(*prompt, *miner)];
             assert_eq!(scored.copied.copy, None, "{prompt}: nobody takes the original for a copy");
-            // Rarity is counted among all answers, and there is one more of them.
-            let kept = |scored: &ScoredResponse| ScoredResponse { copied: Copied::default(), ..scored.clone() };
             assert_eq!(kept(scored), kept(alone), "{prompt}: the original keeps everything");
         }
     }
     assert!(copied > 10, "there is something to see");
     assert_eq!(by_miner(&outcome)["m3"].tally, by_miner(&alone)["m3"].tally, "and what he earns");
+}
+
+/// All but the evidence: how rare a word is depends on who else answers.
+fn kept(scored: &ScoredResponse) -> ScoredResponse {
+    ScoredResponse { copied: Copied::default(), ..scored.clone() }
 }
 
 /// Scores, tallies and weights from the accuracies and novelties of an outcome, in integers wherever they are integers.
@@ -452,12 +496,23 @@ fn copycats_end_last_and_originals_as_if_they_were_not_there() {
     assert_eq!(ranking[..4], honest_ranking[..], "the originals lead, in their own order");
     assert!(ranking[4..].iter().all(|name| is_copycat(name)), "and the copycats follow: {ranking:?}");
     let (scores, honest_scores) = (by_pair(&rows, &with), by_pair(&honest_rows, &without));
-    for (pair, scored) in honest_scores {
-        assert_eq!(scores[&pair], scored, "{pair:?} is scored as if there were no copycats");
+    let mut called = 0;
+    for (pair, scored) in &honest_scores {
+        if scored.copied.copy.is_some() || scores[pair].copied.copy.is_some() {
+            called += 1;
+            continue;
+        }
+        assert_eq!(kept(scores[pair]), kept(scored), "{pair:?} is scored as if there were no copycats");
     }
+    assert!(
+        called * 100 <= honest_scores.len(),
+        "{called} of {} honest answers are called copies",
+        honest_scores.len()
+    );
     let miners = by_miner(&with);
     for (name, miner) in by_miner(&without) {
-        assert_eq!(miners[&name], miner, "{name} gets the same weight");
+        let off = miners[&name].weight.abs_diff(miner.weight);
+        assert!(off < 700, "{name} gets about the same weight: {off} of 65535 less or more");
     }
     let lowest = miners.values().filter(|miner| !is_copycat(&miner.miner)).map(|miner| miner.weight).min().unwrap();
     for miner in miners.values().filter(|miner| is_copycat(&miner.miner)) {
@@ -503,15 +558,19 @@ fn every_adapter_scores_as_the_cpu_does() {
 
 /// The lines of `scores.jsonl` of a round.
 fn lines(embedder: &Embedder, of: &Round) -> Vec<String> {
-    let outcome = score(embedder, of, &[], &by_embedding());
+    lines_by(embedder, of, &by_embedding())
+}
+
+fn lines_by(embedder: &Embedder, of: &Round, config: &Config) -> Vec<String> {
+    let outcome = score(embedder, of, &[], config);
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    pipeline::write(&out, of, &outcome, &by_embedding(), None::<&()>).unwrap();
+    pipeline::write(&out, of, &outcome, config, None::<&()>).unwrap();
     std::fs::read_to_string(out.join("scores.jsonl")).unwrap().lines().map(str::to_owned).collect()
 }
 
 /// BLAKE3 of the lines of twelve of the demo's questions, scored with a tiny model.
-const RECORDED: &str = "a528ef7aa914a6ea5f53e399b4ecc1a7ae8f5e18d07a9d427fb008b58d6a5957";
+const RECORDED: &str = "abc0c29a50fd9db29fbd9b7aea19663c93bc28d63f7c8fbd587d651315747e61";
 
 #[test]
 fn the_lines_of_a_round_are_as_recorded() {
@@ -566,15 +625,19 @@ fn a_real_round_is_the_same_to_the_byte_on_every_device_and_in_any_order() {
     Random::new().shuffle(&mut shuffled);
     let (shuffled, moved): (Vec<Row>, Vec<&String>) = shuffled.into_iter().unzip();
     assert!(lines(&cpu, &round(&shuffled)).iter().eq(moved), "in another order every row keeps its line");
-    let alone: Vec<String> =
-        rows.chunk_by(|a, b| a.prompt_id == b.prompt_id).flat_map(|rows| lines(&cpu, &round(rows))).collect();
-    assert!(alone == right, "each prompt in a round of its own");
+    // What is known of a pair of miners is counted over all prompts, so copies are left out here.
+    let mut config = by_embedding();
+    config.copies.bits = 0;
+    let alone = rows.chunk_by(|a, b| a.prompt_id == b.prompt_id);
+    let alone: Vec<String> = alone.flat_map(|rows| lines_by(&cpu, &round(rows), &config)).collect();
+    assert!(alone == lines_by(&cpu, &round(&rows), &config), "each prompt in a round of its own");
 
     for device in devices() {
         // One software adapter is slower still.
         let prompts = if all || !device.name().contains("SwiftShader") { 10 } else { 1 };
-        let found = lines(&embedder(&device, limit), &round(&rows[..32 * prompts]));
-        assert!(found == right[..32 * prompts], "{}: other bytes", device.name());
+        let part = round(&rows[..32 * prompts]);
+        let right = if prompts == 10 { right.clone() } else { lines(&cpu, &part) };
+        assert!(lines(&embedder(&device, limit), &part) == right, "{}: other bytes", device.name());
     }
 }
 

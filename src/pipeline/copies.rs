@@ -160,33 +160,38 @@ impl<'a> Owners<'a> {
     }
 }
 
+/// A response that counts as a copy.
+struct Found<'a> {
+    row: &'a Response,
+    evidence: f64,
+    copy: &'a Copy,
+}
+
 /// The copies by originator: who is copied most comes first.
 pub(super) fn clusters(round: &Round, copied: &[&Copied]) -> Vec<Cluster> {
     let mut answered: HashMap<u32, usize> = HashMap::new();
-    let mut pairs: BTreeMap<(&str, u32), Vec<(&Response, &Copied, &Copy)>> = BTreeMap::new();
+    let mut pairs: BTreeMap<(&str, u32), Vec<Found<'_>>> = BTreeMap::new();
     for (row, copied) in round.responses().iter().zip(copied) {
         *answered.entry(row.miner).or_default() += 1;
         if let Some(copy) = &copied.copy {
-            pairs.entry((&copy.of, row.miner)).or_default().push((row, copied, copy));
+            pairs.entry((&copy.of, row.miner)).or_default().push(Found { row, evidence: copied.evidence, copy });
         }
     }
     let mut clusters: BTreeMap<&str, Vec<Copier>> = BTreeMap::new();
     for ((originator, miner), copies) in &pairs {
         let mut kinds = BTreeMap::new();
-        copies.iter().for_each(|(_, _, copy)| *kinds.entry(copy.kind).or_default() += 1);
-        let Some((row, surest, copy)) = copies.iter().min_by(|a, b| b.1.evidence.total_cmp(&a.1.evidence)) else {
-            continue;
-        };
+        copies.iter().for_each(|found| *kinds.entry(found.copy.kind).or_default() += 1);
+        let Some(surest) = copies.iter().min_by(|a, b| b.evidence.total_cmp(&a.evidence)) else { continue };
         clusters.entry(*originator).or_default().push(Copier {
             miner: hotkey(round, *miner).to_owned(),
             responses: copies.len(),
             of_responses: answered.get(miner).copied().unwrap_or(0),
-            evidence: copies.iter().map(|(_, copied, _)| copied.evidence).sum::<f64>() / copies.len() as f64,
+            evidence: copies.iter().map(|found| found.evidence).sum::<f64>() / copies.len() as f64,
             kinds,
             proof: Proof {
-                prompt_id: round.prompt_of(row).map_or_else(String::new, |prompt| prompt.id.clone()),
+                prompt_id: round.prompt_of(surest.row).map_or_else(String::new, |prompt| prompt.id.clone()),
                 evidence: surest.evidence,
-                excerpt: copy.excerpt.clone(),
+                excerpt: surest.copy.excerpt.clone(),
             },
         });
     }

@@ -24,7 +24,8 @@ use crate::Result;
 use crate::config::Config;
 use crate::data::{Round, Uid};
 use crate::progress::{Event, Listener};
-use crate::stages::novelty::{self, Bank, NOBODY};
+use crate::stages::eval::{Estimate, Resamples};
+use crate::stages::novelty::{self, Against, Bank, NOBODY};
 use crate::stages::score::Unanswered;
 use crate::stages::weights::{self, Tally};
 use crate::stages::yuma::State;
@@ -84,6 +85,9 @@ pub struct ScoredMiner {
     pub novelty: f64,
     /// Mean accuracy over them.
     pub accuracy: f64,
+    /// Between which bounds that mean lies for 95 % of resamples of the prompts that he answered; `None` with fewer than
+    /// [`ENOUGH`] of them, of which it would say too little.
+    pub accuracy_interval: Option<[f64; 2]>,
     /// Scores in 65535ths over the prompts that count.
     pub tally: Tally,
     /// The weight as the chain takes it.
@@ -139,10 +143,22 @@ pub fn score(
     let began = Instant::now();
     listen(Event::Began { stage: "novelty", total: round.responses().len() as u64, unit: "responses" });
     warn_of_missing_blocks(round, listen);
+    if config.novelty.against == Against::History && history.is_empty() {
+        let message = "the criteria compare responses with earlier rounds (novelty.against = \"history\"), and none is given: everything is \
+                       new; name them with --history";
+        listen(Event::Warning { message: message.into() });
+    }
     let miners_of: Vec<u32> = round.responses().iter().map(|row| row.miner).collect();
     let bank = Bank { rows: &bank_rows, miners: &bank_miners };
-    let novelties =
-        novelty::novelty(device, embeddings, &rows, &miners_of, &round.arrivals(), bank, config.novelty.nearest)?;
+    let novelties = novelty::novelty(
+        device,
+        embeddings,
+        &rows,
+        &miners_of,
+        &round.arrivals(),
+        bank,
+        (config.novelty.against, config.novelty.nearest),
+    )?;
     listen(Event::Ended { stage: "novelty", seconds: began.elapsed().as_secs_f64() });
 
     let began = Instant::now();
@@ -247,6 +263,26 @@ fn warn_of_faults(round: &Round, responses: &[ScoredResponse], listen: Listener<
     }
 }
 
+/// Prompts from which on a mean says something of a miner (measured: below 20 the order of miners is mostly chance).
+pub const ENOUGH: usize = 20;
+
+/// Resamples of the prompts behind an interval.
+const RESAMPLES: usize = 1000;
+
+/// The interval of the mean of accuracies, one a prompt.
+fn interval(accuracies: &[f64]) -> Option<[f64; 2]> {
+    if accuracies.len() < ENOUGH {
+        return None;
+    }
+    let mean = |counts: &[u32]| {
+        let sum: f64 = accuracies.iter().zip(counts).map(|(accuracy, count)| accuracy * f64::from(*count)).sum();
+        sum / accuracies.len() as f64
+    };
+    let means = Resamples::new(accuracies.len(), RESAMPLES).map(mean);
+    let estimate = Estimate::new(None, means.into_iter().map(Some));
+    Some([estimate.low?, estimate.high?])
+}
+
 /// One row a miner, and the weight row.
 fn miners(
     round: &Round,
@@ -265,6 +301,7 @@ fn miners(
             copies: 0,
             novelty: 0.0,
             accuracy: 0.0,
+            accuracy_interval: None,
             tally: Tally::default(),
             weight: 0,
         })
@@ -272,7 +309,9 @@ fn miners(
     if let Some(subnet) = subnet {
         resolve(&mut miners, subnet, listen);
     }
+    let mut accuracies = vec![Vec::new(); miners.len()];
     for (row, scored) in round.responses().iter().zip(responses) {
+        accuracies[row.miner as usize].push(scored.accuracy);
         let miner = &mut miners[row.miner as usize];
         miner.prompts += 1;
         miner.copies += usize::from(scored.copied.copy.is_some());
@@ -280,7 +319,10 @@ fn miners(
         miner.accuracy += scored.accuracy;
         miner.tally.sum += u64::from(scored.score);
     }
-    for miner in &mut miners {
+    for (miner, accuracies) in miners.iter_mut().zip(&mut accuracies) {
+        // The order of the file must not matter to the draws.
+        accuracies.sort_unstable_by(f64::total_cmp);
+        miner.accuracy_interval = interval(accuracies);
         miner.novelty /= miner.prompts as f64;
         miner.accuracy /= miner.prompts as f64;
         miner.tally.prompts = match unanswered {

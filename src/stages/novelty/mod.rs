@@ -1,7 +1,8 @@
 //! Novelty: how far a response is from what others answered before.
 //!
 //! novelty = 1 - mean of the `nearest` largest similarities to earlier arrivals by other miners to the same prompt and to
-//! the history bank, clamped to [0, 1]; 1 where there is nothing to compare with. Who came first keeps his novelty.
+//! the history bank, clamped to [0, 1]; 1 where there is nothing to compare with. Who came first keeps his novelty. The other definitions
+//! in use are [`Against`]'s.
 //! Similarities are made block by block and folded into a running list: memory does not grow with the number of pairs.
 //!
 //! Of embeddings in integers everything up to the sum of the similarities is an integer, and the same on every machine. The
@@ -16,6 +17,7 @@ pub(crate) mod products;
 use std::ops::Range;
 
 use bytemuck::bytes_of;
+use serde::{Deserialize, Serialize};
 
 pub use nearest::{LONGEST, NOBODY};
 use nearest::{Params, Query};
@@ -33,6 +35,19 @@ const CANDIDATES: usize = 512;
 /// Of a block those queries are left out, so many at once, that want none of its candidates: their rows begin on the multiples of 256
 /// bytes that bindings of every device can.
 const STEP: usize = 64;
+
+/// What a response is compared with: the definitions of novelty that are in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Against {
+    /// What arrived before: earlier answers to the same prompt, and earlier rounds. The mean of the `nearest` largest similarities.
+    #[default]
+    Earlier,
+    /// All other answers to the same prompt, whenever they arrived: the `nearest`-th largest similarity (the least if there are fewer).
+    Batch,
+    /// Earlier rounds alone: the mean of the `nearest` largest similarities.
+    History,
+}
 
 /// The responses of earlier rounds.
 #[derive(Clone, Copy, Debug)]
@@ -90,9 +105,10 @@ pub fn novelty(
     miners: &[u32],
     arrivals: &[Vec<u32>],
     bank: Bank<'_>,
-    nearest: usize,
+    (against, nearest): (Against, usize),
 ) -> Result<Vec<Novelty>> {
     check(nearest)?;
+    let bank = if against == Against::Batch { Bank { rows: &[], miners: &[] } } else { bank };
 
     // Prompt by prompt, in the order of arrival: what a row may be compared with is what stands before it.
     let order: Vec<usize> = arrivals.iter().flatten().map(|index| *index as usize).collect();
@@ -101,10 +117,13 @@ pub fn novelty(
     let mut queries: Vec<Query> = Vec::with_capacity(order.len());
     for group in arrivals {
         let start = queries.len() as u32;
-        queries.extend(group.iter().zip(start..).map(|(index, end)| Query {
-            start,
-            end,
-            owner: miners[*index as usize],
+        queries.extend(group.iter().zip(start..).map(|(index, place)| {
+            let end = match against {
+                Against::Earlier => place,
+                Against::Batch => start + group.len() as u32,
+                Against::History => start,
+            };
+            Query { start, end, owner: miners[*index as usize] }
         }));
     }
     let everything: Vec<Query> = queries
@@ -147,7 +166,10 @@ pub fn novelty(
                 }
             }
             if count > 0 {
-                let (novelty, similarity) = read(&keys[..count]);
+                let (mut novelty, similarity) = read(&keys[..count]);
+                if against == Against::Batch {
+                    (novelty, _) = read(&keys[count - 1..count]);
+                }
                 let candidate = candidates[0] as usize;
                 let index_of_nearest = order.get(candidate).copied().unwrap_or(candidate);
                 results[index] = Novelty { novelty, nearest: Some(Neighbour { index: index_of_nearest, similarity }) };
@@ -269,7 +291,8 @@ mod tests {
         let bank = Bank { rows: of_bank, miners: &miners[responses..] };
         let of_miners = &miners[..responses];
         let found =
-            novelty(&Device::cpu(), &embeddings, of_responses, of_miners, &arrivals, bank, 3).expect("measured");
+            novelty(&Device::cpu(), &embeddings, of_responses, of_miners, &arrivals, bank, (Against::Earlier, 3))
+                .expect("measured");
         let mut compared = 0;
         for group in &arrivals {
             for (at, query) in group.iter().enumerate() {
