@@ -117,7 +117,7 @@ const TRICKS: [(&str, Trick); 20] = [
     ("no punctuation", |text, _| text.replace([',', '.', ';', ':', '!', '?'], "")),
     ("invisible characters", |text, _| text.chars().flat_map(|letter| [letter, '\u{200b}']).collect()),
     ("directions and joiners", |text, _| changed(text, 2, |word| format!("\u{202a}{word}\u{200d}\u{2060}"))),
-    ("look-alikes", |text, _| text.chars().map(look_alike).collect()),
+    ("lookalikes", |text, _| text.chars().map(look_alike).collect()),
     ("full width letters", |text, _| {
         let wide = |letter: char| {
             if letter.is_ascii_alphabetic() { char::from_u32(letter as u32 + 0xfee0).unwrap() } else { letter }
@@ -335,7 +335,7 @@ fn kinds_and_excerpts_are_those_of_the_tricks() {
     let kinds: BTreeMap<&str, Kind> =
         TRICKS.iter().map(|(trick, disguise)| (*trick, compare(&disguise(text, other), text).0)).collect();
     for (trick, kind) in [
-        ("look-alikes", Kind::Exact),
+        ("lookalikes", Kind::Exact),
         ("marks of a list", Kind::Exact),
         ("sentences in another order", Kind::Shuffled),
         ("half of it", Kind::Subset),

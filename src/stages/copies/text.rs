@@ -75,7 +75,7 @@ fn hash(letters: impl Iterator<Item = u32>) -> u64 {
     hash ^ (hash >> 33)
 }
 
-/// A text's words: letters as they look (compatibility forms, accents, look-alikes of other scripts and invisible characters
+/// A text's words: letters as they look (compatibility forms, accents, lookalikes of other scripts and invisible characters
 /// undone), in lower case, without markup and marks of lists; small numbers in words as digits.
 pub(super) fn words(text: &str) -> Vec<String> {
     let plain = without_markup(&as_it_looks(text));
@@ -216,10 +216,10 @@ mod tests {
         for (trick, text) in [
             ("case and punctuation", "THE BANK, opened in 1998! It has: three summaries."),
             (
-                "Cyrillic look-alikes",
+                "Cyrillic lookalikes",
                 "Th\u{435} b\u{430}nk \u{43e}pen\u{435}d in 1998. \u{406}t has three summ\u{430}ries",
             ),
-            ("Greek look-alikes", "the bank \u{3BF}pened in 1998, it has three summaries"),
+            ("Greek lookalikes", "the bank \u{3BF}pened in 1998, it has three summaries"),
             (
                 "invisible characters",
                 "the ba\u{200b}nk\u{2060} ope\u{ad}ned in\u{feff} 1998\u{e0041}, it h\u{200d}as three summaries",
