@@ -322,7 +322,7 @@ impl Default for NoveltyConfig {
 
 impl Default for CopiesConfig {
     fn default() -> Self {
-        Self { bits: 16 }
+        Self { bits: 14 }
     }
 }
 
@@ -334,7 +334,7 @@ impl CopiesConfig {
         Err(Error::Usage {
             argument: "copies.bits".into(),
             problem: format!("{} is above 1000000", self.bits),
-            remedy: "16 is the default, 0 looks for no copies".into(),
+            remedy: "14 is the default, 0 looks for no copies".into(),
         })
     }
 }

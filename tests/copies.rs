@@ -11,7 +11,7 @@ use serde_json::Value;
 use tauscore::device::{Device, Noise};
 use tauscore::stages::copies::{Answer, Finding, Kind, NOBODY, Question, Source, compare, copies};
 
-const BITS: u32 = 16;
+const BITS: u32 = 14;
 const MODELS: [&str; 4] = ["6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"];
 
 /// A prompt, its reference, and what the models answered.
@@ -111,7 +111,7 @@ fn in_words(word: &str) -> String {
 /// What a copycat makes of a victim's answer and of somebody else's.
 type Trick = fn(&str, &str) -> String;
 
-const TRICKS: [(&str, Trick); 20] = [
+const TRICKS: [(&str, Trick); 22] = [
     ("nothing", |text, _| text.to_owned()),
     ("capitals", |text, _| text.to_uppercase()),
     ("no punctuation", |text, _| text.replace([',', '.', ';', ':', '!', '?'], "")),
@@ -152,6 +152,13 @@ const TRICKS: [(&str, Trick); 20] = [
     }),
     ("other words here and there", |text, _| changed(text, 8, |_| "whatever".to_owned())),
     ("typing errors", |text, _| changed(text, 6, typo)),
+    ("hidden in brackets", |text, _| sentences(text).iter().map(|line| format!("<{line}>\n")).collect()),
+    ("modifiers and fillers", |text, _| {
+        let every = |(index, letter): (usize, char)| {
+            if index % 4 == 3 { vec![letter, '\u{2b9}', '\u{3fffe}', '\u{640}'] } else { vec![letter] }
+        };
+        text.chars().enumerate().flat_map(every).collect()
+    }),
 ];
 
 #[test]
@@ -198,6 +205,71 @@ fn short_answers_are_no_copies() {
             assert!(!is_copy(finding), "{text}: {finding:?}");
         }
     }
+}
+
+/// Two of many say the same, and nobody else anything like it.
+#[test]
+fn a_phrase_that_two_of_many_say_is_no_copy() {
+    let others =
+        |count: usize| (0..count).map(|index| format!("number {index} says something of its own, w{index} x{index}"));
+    for (text, among) in
+        [("Paris, on the Seine.", 40), ("It is eighteen dollars.", 256), ("She earns 18 dollars.", 1000)]
+    {
+        let mut task = Task { known: vec![], answers: others(among).collect() };
+        task.answers.extend([text.to_owned(), text.to_owned()]);
+        let finding = found(&[task])[0][among + 1];
+        assert!(!is_copy(&finding), "{text}, {among} others: {finding:?}");
+    }
+    let bank: Vec<String> = others(20_000).chain(["Paris, on the Seine.".to_owned()]).collect();
+    let bank: Vec<Answer<'_>> = bank.iter().map(|text| Answer { text, miner: NOBODY }).collect();
+    let task = Task { known: vec![], answers: vec!["Paris, on the Seine.".to_owned()] };
+    let finding = copies(&Device::cpu(), &asked(&[task]), &bank, BITS).unwrap()[0][0];
+    assert!(!is_copy(&finding), "in an earlier round: {finding:?}");
+}
+
+/// Who comes first with all the words that there are makes nobody a copycat.
+#[test]
+fn a_dictionary_is_nobodys_source() {
+    let tasks = long();
+    let before = found(&tasks).concat().iter().filter(|finding| is_copy(finding)).count();
+    for size in [4, 12, 39] {
+        let mut flooded = tasks.clone();
+        for (task, index) in flooded.iter_mut().zip(0_usize..) {
+            let others = (1..=size).map(|step| tasks[(index + step) % tasks.len()].answers[step % 4].as_str());
+            task.answers.insert(0, others.collect::<Vec<_>>().join("\n"));
+        }
+        let called =
+            found(&flooded).iter().flat_map(|findings| &findings[1..]).filter(|finding| is_copy(finding)).count();
+        assert!(
+            called <= before + 1,
+            "{size} answers in one: {called} honest ones are called copies, {before} without it"
+        );
+    }
+}
+
+/// What is put around a stolen text does not hide it.
+#[test]
+fn padding_without_end_hides_nothing() {
+    let task = long()[0].clone();
+    let noise: String = (0..300_000).map(|index| format!("n{index} ")).collect();
+    let mut padded = task.clone();
+    padded.answers.push(format!("{} {noise}", task.answers[2]));
+    let finding = found(&[padded])[0][4];
+    assert!(is_copy(&finding) && finding.source == Some(Source::Answer(2)), "{finding:?}");
+}
+
+#[test]
+fn ones_own_words_come_back_from_no_copycat() {
+    let text = long()[0].answers[0].clone();
+    let bank = [Answer { text: &text, miner: 0 }, Answer { text: &text, miner: 1 }];
+    let task = Task { known: vec![], answers: vec![text.clone()] };
+    assert!(
+        !is_copy(&copies(&Device::cpu(), &asked(std::slice::from_ref(&task)), &bank, BITS).unwrap()[0][0]),
+        "he was first"
+    );
+    let bank = [Answer { text: &text, miner: 1 }, Answer { text: &text, miner: 0 }];
+    let late = copies(&Device::cpu(), &asked(&[task]), &bank, BITS).unwrap()[0][0];
+    assert_eq!(late.source, Some(Source::Earlier(0)), "he copied then, and does so now");
 }
 
 #[test]
@@ -275,7 +347,7 @@ fn a_familiar_pair_is_told_from_short_answers_too() {
     }
     assert!(more >= 4, "what is known of a pair counts");
     let named = found.iter().filter(|findings| findings[4].source == Some(Source::Answer(0))).count();
-    assert!(named * 100 >= 99 * found.len(), "the source is whom he copies elsewhere: {named}");
+    assert!(named * 100 >= 98 * found.len(), "the source is whom he copies elsewhere: {named}");
 }
 
 #[test]

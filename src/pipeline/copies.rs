@@ -98,8 +98,11 @@ pub(super) fn find(
         .collect();
     let index: HashMap<&str, u32> =
         round.miners().iter().zip(0..).map(|(miner, index)| (miner.hotkey.as_str(), index)).collect();
-    let earlier: Vec<(&Round, &Response)> =
-        history.iter().flat_map(|of| of.responses().iter().map(move |row| (of, row))).collect();
+    // The oldest first: rounds as they are given, and the responses of each as they arrived.
+    let mut earlier: Vec<(&Round, &Response)> = Vec::new();
+    for of in history {
+        earlier.extend(of.arrivals().into_iter().flatten().map(|index| (of, &of.responses()[index as usize])));
+    }
     let bank: Vec<Answer<'_>> = earlier
         .iter()
         .map(|(of, row)| Answer { text: &row.text, miner: index.get(hotkey(of, row.miner)).copied().unwrap_or(NOBODY) })
@@ -181,7 +184,12 @@ pub(super) fn clusters(round: &Round, copied: &[&Copied]) -> Vec<Cluster> {
     for ((originator, miner), copies) in &pairs {
         let mut kinds = BTreeMap::new();
         copies.iter().for_each(|found| *kinds.entry(found.copy.kind).or_default() += 1);
-        let Some(surest) = copies.iter().min_by(|a, b| b.evidence.total_cmp(&a.evidence)) else { continue };
+        let Some(surest) = copies.iter().min_by(|a, b| {
+            let prompt = |found: &Found<'_>| round.prompt_of(found.row).map(|prompt| &prompt.id);
+            b.evidence.total_cmp(&a.evidence).then_with(|| prompt(a).cmp(&prompt(b)))
+        }) else {
+            continue;
+        };
         clusters.entry(*originator).or_default().push(Copier {
             miner: hotkey(round, *miner).to_owned(),
             responses: copies.len(),

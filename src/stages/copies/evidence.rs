@@ -1,12 +1,15 @@
 //! How surely one answer is a copy of another, in integers.
 //!
-//! Of shingles that two answers share each counts by how rare it is: `log2((n - 1) / (d - 2 + 1/2))` bits, if `d` of the prompt's `n`
-//! answers have it, the two among them. That is how surprising it would be in another author's answer. Words of the prompt and of its
-//! reference tell nothing. What the pair shares, as a share of the one of the two that has less to say, is held against the
-//! *usual* share: the upper median of what either shares with the others. So
+//! Of shingles that two answers share each counts by how rare it is: `log2((n - 1) / (d - 2 + 1/2))` bits, 6 at most, if `d` of the prompt's
+//! `n` answers have it, the two among them. That is how surprising it would be in another author's answer. Words of the prompt and of its
+//! reference tell nothing. From the sum goes what the search costs: among `n` answers one that is like this is found by chance the more often
+//! the more there are, `log2(2 (n - 1))` bits.
+//!
+//! What the pair shares, as a share of the one of the two that has less to say, but of an eighth of the source at least (a dictionary is
+//! nobody's source), is held against the *usual* share: the upper median of what either shares with the others. So
 //!
 //! ```text
-//! evidence = (bits shared + bits of what is known of the pair) * ((share - usual) / (1 - usual))^2
+//! evidence = (bits shared - bits of the search + bits of what is known of the pair) * ((share - usual) / (1 - usual))^2
 //! ```
 //!
 //! Bits are counted in 256ths, shares in 65536ths.
@@ -48,9 +51,17 @@ pub(super) fn log2(numerator: u64, denominator: u64) -> u64 {
     logarithm
 }
 
+/// The most that one shingle tells, however many answers there are: it overlaps with the next one, and a phrase goes on as phrases do.
+const MOST_TOLD: u64 = 6 * BIT;
+
 /// What a shingle tells that `holders` of `answers` have, two of which are looked at.
 pub(super) fn weight(answers: u64, holders: u64) -> u64 {
-    log2(2 * answers.saturating_sub(1), 2 * holders.saturating_sub(2) + 1)
+    log2(2 * answers.saturating_sub(1), 2 * holders.saturating_sub(2) + 1).min(MOST_TOLD)
+}
+
+/// What is left of the bits that a pair shares when the search among `answers` is paid for.
+pub(super) fn found(bits: u64, answers: u64) -> u64 {
+    bits.saturating_sub(log2(2 * answers.saturating_sub(1), 1))
 }
 
 /// `part` of `whole`; none of nothing.
@@ -58,8 +69,17 @@ pub(super) fn share(part: u64, whole: u64) -> u64 {
     (part * ALL).checked_div(whole).unwrap_or(0).min(ALL)
 }
 
-/// Shares with the others in ascending order, and the one of them that is left out: the upper median of the rest.
-pub(super) fn usual(ascending: &[u64], left_out: u64) -> u64 {
+/// The share of its source that a copy has at least to be, to count in full: an eighth.
+const LEAST_OF_SOURCE: u64 = 8;
+
+/// What a copy shares with its source, of what the poorer of both has, but of a part of the source at least.
+pub(super) fn share_of(part: u64, copy: u64, source: u64) -> u64 {
+    share(part, copy.min(source).max(source / LEAST_OF_SOURCE))
+}
+
+/// The upper median of an answer's shares with the others, in ascending order, one of which may be left out.
+pub(super) fn usual(ascending: &[u64], left_out: Option<u64>) -> u64 {
+    let Some(left_out) = left_out else { return ascending.get(ascending.len() / 2).copied().unwrap_or(0) };
     let Some(rest) = ascending.len().checked_sub(1).filter(|rest| *rest > 0) else { return 0 };
     let median = ascending[rest / 2];
     if left_out <= median { ascending[rest / 2 + 1] } else { median }
@@ -114,18 +134,21 @@ mod tests {
         assert_eq!(weight(48, 48), log2(94, 93));
         assert_eq!([weight(0, 0), weight(1, 1)], [0, 0]);
         assert_eq!(weight(2, 2), BIT);
+        assert_eq!(weight(1 << 20, 2), MOST_TOLD);
+        assert_eq!([found(10 * BIT, 33), found(5 * BIT, 33)], [4 * BIT, 0], "32 others, and half of one");
     }
 
     #[test]
     fn the_usual_is_the_upper_median_of_the_others() {
-        assert_eq!(usual(&[], 0), 0);
-        assert_eq!(usual(&[5], 5), 0, "nobody else");
-        assert_eq!(usual(&[1, 9], 9), 1);
-        assert_eq!(usual(&[1, 9], 1), 9);
-        assert_eq!(usual(&[1, 2, 3], 2), 3, "the upper one of 1 and 3");
-        assert_eq!(usual(&[1, 2, 3, 4], 1), 3);
-        assert_eq!(usual(&[1, 2, 3, 4], 4), 2);
-        assert_eq!(usual(&[7, 7, 7, 7], 7), 7);
+        assert_eq!(usual(&[], Some(0)), 0);
+        assert_eq!(usual(&[5], Some(5)), 0, "nobody else");
+        assert_eq!(usual(&[1, 9], Some(9)), 1);
+        assert_eq!(usual(&[1, 9], Some(1)), 9);
+        assert_eq!(usual(&[1, 2, 3], Some(2)), 3, "the upper one of 1 and 3");
+        assert_eq!(usual(&[1, 2, 3, 4], Some(1)), 3);
+        assert_eq!(usual(&[1, 2, 3, 4], Some(4)), 2);
+        assert_eq!(usual(&[7, 7, 7, 7], Some(7)), 7);
+        assert_eq!([usual(&[1, 2, 3], None), usual(&[1, 2], None), usual(&[], None)], [2, 2, 0], "all of them");
     }
 
     #[test]
@@ -136,6 +159,9 @@ mod tests {
         assert_eq!(unusual(ALL / 4, ALL / 4), 0);
         assert_eq!(unusual(ALL * 5 / 8, ALL / 2), ALL / 4, "no more than a quarter is usual");
         assert_eq!([share(1, 0), share(1, 2), share(3, 2)], [0, ALL / 2, ALL]);
+        assert_eq!(share_of(8, 8, 64), ALL, "a part of its source");
+        assert_eq!(share_of(8, 8, 128), ALL / 2, "a dictionary is nobody's source");
+        assert_eq!(share_of(8, 128, 8), ALL, "however much is put around it");
         assert_eq!(evidence(0, 100, ALL), 0);
         assert_eq!(familiarity(0, 9), 0);
         assert_eq!(familiarity(9, 9), log2(1001, 1));

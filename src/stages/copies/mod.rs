@@ -26,13 +26,13 @@ use crate::device::{Call, Device};
 use bank::Bank;
 use evidence::BIT;
 use shared::Params;
-use text::Shingles;
+use text::{LETTERS_READ, Shingles};
 
 /// Stands for a miner of earlier rounds who has no answer in this one.
 pub const NOBODY: u32 = u32::MAX;
 
-/// Pairs of one dispatch: 12 MiB of them and their sums.
-const PAIRS: usize = 1 << 20;
+/// Pairs of one dispatch, 3 MiB of them and their sums; of so many the answers are on the host together.
+const PAIRS: usize = 1 << 18;
 
 /// Shingles of all answers to one prompt that are kept at most, of each kind: 128 MiB, the least that any device binds.
 const SHINGLES: usize = 1 << 25;
@@ -128,10 +128,11 @@ pub fn compare(copy: &str, source: &str) -> (Kind, String) {
 
 /// How many of the questions go to the device together: at least one.
 fn batch(questions: &[Question<'_>]) -> usize {
-    let mut pairs = 0;
+    let (mut pairs, mut letters) = (0, 0);
     let fits = |question: &&Question<'_>| {
         pairs += question.answers.len().pow(2) / 2;
-        pairs <= PAIRS
+        letters += question.answers.iter().map(|answer| answer.text.len().min(LETTERS_READ)).sum::<usize>();
+        pairs <= PAIRS && letters <= SHINGLES
     };
     questions.iter().take_while(fits).count().max(1)
 }
@@ -163,7 +164,7 @@ impl Candidate {
 
 /// The candidates of each answer of each question, those with most evidence.
 fn candidates(device: &Device, questions: &[Question<'_>], bank: &Bank) -> Result<Vec<Vec<Vec<Candidate>>>> {
-    let prepared: Vec<Prepared> = questions.par_iter().map(Prepared::new).collect();
+    let prepared: Vec<Prepared> = questions.par_iter().map(|question| Prepared::new(question, bank)).collect();
     let words = sums(device, prepared.iter().map(|prepared| &prepared.words))?;
     let letters = sums(device, prepared.iter().map(|prepared| &prepared.letters))?;
     let mut starts = vec![0];
@@ -200,16 +201,19 @@ fn of_answer(
             letters: letters.of(at, source),
         })
         .collect();
-    found.extend(bank.search(miner, &prepared.words, at, words.usual(at)).into_iter().map(|hit| Candidate {
+    found.extend(bank.search(miner, prepared, at, words.usual(at)).into_iter().map(|hit| Candidate {
         source: Source::Earlier(hit.index),
         owner: hit.miner,
         words: hit.likeness,
         letters: Likeness::default(),
     }));
     found.retain(|candidate| candidate.evidence(0) > 0);
-    // The most that there can be of it; a stable sort, so that of equal ones the first stays.
-    found.sort_by_key(|candidate| std::cmp::Reverse(candidate.evidence(evidence::MOST_FAMILIAR)));
+    // The most that there can be of it; of equal ones those that came first stay.
+    found.sort_by_key(|candidate| {
+        (std::cmp::Reverse(candidate.evidence(evidence::MOST_FAMILIAR)), order(candidate.source))
+    });
     found.truncate(CANDIDATES);
+    found.shrink_to_fit();
     found
 }
 
@@ -222,25 +226,29 @@ struct Lists {
     shared: Vec<Vec<u32>>,
     /// By number.
     weights: Vec<u32>,
-    /// All hashes by answer, with what each weighs and how many have it; only where the bank is searched by them.
-    own: Vec<Vec<u64>>,
-    /// How many answers have a hash, where it is more than one, and 0 for what everybody may quote.
-    holders: HashMap<u64, u32>,
 }
 
+/// How many answers to a prompt have a hash: 1 of what is not in it, 0 of what everybody may quote.
+type Holders = HashMap<u64, u32>;
+
 impl Lists {
-    /// `known` ascends.
-    fn new(own: Vec<Vec<u64>>, known: &[u64]) -> Self {
+    /// `known` ascends. `holders`, if they are wanted, are filled.
+    fn new(own: &[Vec<u64>], known: &[u64], mut holders: Option<&mut Holders>) -> Self {
         let answers = own.len();
         let mut every: Vec<(u64, u32)> =
             own.iter().zip(0..).flat_map(|(hashes, answer)| hashes.iter().map(move |hash| (*hash, answer))).collect();
         every.sort_unstable();
         let (mut totals, mut shared) = (vec![0; answers], vec![Vec::new(); answers]);
-        let (mut weights, mut holders) = (Vec::new(), HashMap::new());
+        let mut weights = Vec::new();
+        let mut count = |hash: u64, of: usize| {
+            if let Some(holders) = &mut holders {
+                holders.insert(hash, of as u32);
+            }
+        };
         for group in every.chunk_by(|a, b| a.0 == b.0) {
             let hash = group[0].0;
             if known.binary_search(&hash).is_ok() {
-                holders.insert(hash, 0);
+                count(hash, 0);
                 continue;
             }
             let weight = evidence::weight(answers as u64, group.len() as u64);
@@ -252,13 +260,13 @@ impl Lists {
                 }
             }
             if group.len() > 1 {
-                holders.insert(hash, group.len() as u32);
+                count(hash, group.len());
                 if weight > 0 {
                     weights.push(weight as u32);
                 }
             }
         }
-        Self { totals, shared, weights, own, holders }
+        Self { totals, shared, weights }
     }
 }
 
@@ -266,22 +274,33 @@ impl Lists {
 struct Prepared {
     words: Lists,
     letters: Lists,
+    /// What the bank is searched by, if there is one: each answer's shingles of words.
+    own: Vec<Vec<u64>>,
+    holders: Holders,
 }
 
 impl Prepared {
-    fn new(question: &Question<'_>) -> Self {
+    fn new(question: &Question<'_>, bank: &Bank) -> Self {
         let most = SHINGLES / question.answers.len().max(1);
-        let of = |answer: &Answer<'_>| Shingles::telling(&text::words(answer.text), most);
-        let (words, letters) = question.answers.par_iter().map(of).map(|of| (of.words, of.letters)).unzip();
+        let of = |answer: &Answer<'_>| Shingles::telling(answer.text, most);
+        let (mut own, letters): (Vec<_>, Vec<_>) =
+            question.answers.par_iter().map(of).map(|of| (of.words, of.letters)).unzip();
         let mut known = Shingles::default();
         for text in &question.known {
-            let of = Shingles::all(&text::words(text));
+            let of = Shingles::all(text);
             known.words.extend(of.words);
             known.letters.extend(of.letters);
         }
         known.words.sort_unstable();
         known.letters.sort_unstable();
-        Self { words: Lists::new(words, &known.words), letters: Lists::new(letters, &known.letters) }
+        let mut holders = Holders::new();
+        let searched = !bank.is_empty();
+        let words = Lists::new(&own, &known.words, searched.then_some(&mut holders));
+        let letters = Lists::new(&letters, &known.letters, None);
+        if !searched {
+            own.clear();
+        }
+        Self { words, letters, own, holders }
     }
 }
 
@@ -363,14 +382,19 @@ impl<'a> Likenesses<'a> {
 
     /// The usual share of an answer with the others.
     fn usual(&self, at: usize) -> u64 {
-        evidence::usual(&self.shares[at], u64::MAX)
+        evidence::usual(&self.shares[at], None)
     }
 
-    fn of(&self, at: usize, other: usize) -> Likeness {
-        let share = self.share(at, other);
-        let usual = |at: usize| evidence::usual(&self.shares[at], share);
-        let unusual = evidence::unusual(share, usual(at).max(usual(other)));
-        Likeness { bits: u64::from(self.sums[pair(at, other)]) / self.scale, unusual }
+    /// What an answer shares with an earlier one.
+    fn of(&self, at: usize, source: usize) -> Likeness {
+        let sum = u64::from(self.sums[pair(at, source)]);
+        let share = self.share(at, source);
+        let usual = |at: usize| evidence::usual(&self.shares[at], Some(share));
+        let directed = evidence::share_of(sum, self.totals[at], self.totals[source]);
+        Likeness {
+            bits: evidence::found(sum / self.scale, self.totals.len() as u64),
+            unusual: evidence::unusual(directed, usual(at).max(usual(source))),
+        }
     }
 }
 
@@ -386,22 +410,23 @@ impl Pairs {
         for (question, candidates) in questions.iter().zip(candidates) {
             for (answer, candidates) in question.answers.iter().zip(candidates) {
                 *pairs.prompts.entry(answer.miner).or_default() += 1;
-                for candidate in candidates {
-                    if candidate.owner != NOBODY && candidate.evidence(0) >= least {
-                        *pairs.copied.entry((answer.miner, candidate.owner)).or_default() += 1;
-                    }
+                let copied = candidates.iter().filter(|candidate| candidate.evidence(0) >= least);
+                let mut owners: Vec<u32> = copied.map(|candidate| candidate.owner).collect();
+                owners.sort_unstable();
+                owners.dedup();
+                for owner in owners.into_iter().filter(|owner| *owner != NOBODY) {
+                    *pairs.copied.entry((answer.miner, owner)).or_default() += 1;
                 }
             }
         }
         pairs
     }
 
-    /// What the other prompts say of a miner and the owner of a candidate for his answer.
-    fn familiarity(&self, miner: u32, candidate: &Candidate, least: u64) -> u64 {
-        let here = u64::from(candidate.evidence(0) >= least);
-        let copied = self.copied.get(&(miner, candidate.owner)).copied().unwrap_or(0);
+    /// What the other prompts say of a miner and another one, whom he copied here or not.
+    fn familiarity(&self, miner: u32, owner: u32, here: bool) -> u64 {
+        let copied = self.copied.get(&(miner, owner)).copied().unwrap_or(0);
         let prompts = self.prompts.get(&miner).copied().unwrap_or(0);
-        evidence::familiarity(copied.saturating_sub(here), prompts.saturating_sub(1))
+        evidence::familiarity(copied.saturating_sub(u64::from(here)), prompts.saturating_sub(1))
     }
 }
 
@@ -411,7 +436,11 @@ fn findings(question: &Question<'_>, candidates: &[Vec<Candidate>], pairs: &Pair
     for (answer, candidates) in question.answers.iter().zip(candidates) {
         let weighed: Vec<(u64, &Candidate)> = candidates
             .iter()
-            .map(|candidate| (candidate.evidence(pairs.familiarity(answer.miner, candidate, least)), candidate))
+            .map(|candidate| {
+                let owned = candidates.iter().filter(|other| other.owner == candidate.owner);
+                let here = owned.map(|other| other.evidence(0)).max() >= Some(least);
+                (candidate.evidence(pairs.familiarity(answer.miner, candidate.owner, here)), candidate)
+            })
             .collect();
         let most = weighed.iter().map(|(evidence, _)| *evidence).max().unwrap_or(0);
         // Of those that are as good, up to a thousandth: whom he copies elsewhere, then who came first.

@@ -1,12 +1,18 @@
 //! Texts as they are compared: without what can be changed and read the same.
 #![deny(clippy::float_arithmetic)]
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use regex::Regex;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 use unicode_security::confusable_detection::skeleton;
+
+/// Words that are read of a text, and letters: what nobody reads who judges it, and what would only take time, is left out. A stolen
+/// text behind so many words of something else is worth nothing to the thief.
+pub(super) const READ: usize = 1 << 13;
+pub(super) const LETTERS_READ: usize = 1 << 16;
 
 /// Words of a shingle.
 pub(super) const WORDS: usize = 3;
@@ -26,31 +32,38 @@ pub(super) struct Shingles {
 impl Shingles {
     /// Those of which two authors may be expected to differ: three words of which two are numbers are not among them, nor are letters
     /// that are all digits, because right numbers agree.
-    /// Of each kind at most `most` are kept: those of the lowest hashes, so that equal passages keep the same ones.
-    pub fn telling(words: &[String], most: usize) -> Self {
-        let is_number = |word: &&String| word.chars().all(|character| character.is_ascii_digit());
-        let mut shingles = Self::of(
-            words,
-            |words| words.iter().filter(is_number).count() < 2,
-            |letters| letters.iter().any(|letter| letter.is_alphabetic()),
-        );
+    ///
+    /// Of each kind at most `most` are kept, those of the lowest hashes.
+    pub fn telling(text: &str, most: usize) -> Self {
+        let plain = as_it_looks(text);
+        let letters = of_letters(&plain, |letters| letters.iter().any(|letter| letter.is_alphabetic()));
+        let mut shingles = Self { words: telling_words(&words_of(&plain)), letters };
         shingles.words.truncate(most);
         shingles.letters.truncate(most);
         shingles
     }
 
     /// All of them.
-    pub fn all(words: &[String]) -> Self {
-        Self::of(words, |_| true, |_| true)
+    pub fn all(text: &str) -> Self {
+        let plain = as_it_looks(text);
+        let words = words_of(&plain);
+        let three = words.windows(WORDS.min(words.len()).max(1)).map(of_words);
+        Self { words: sorted(three.collect()), letters: of_letters(&plain, |_| true) }
     }
+}
 
-    fn of(words: &[String], keep_words: impl Fn(&[String]) -> bool, keep_letters: impl Fn(&[char]) -> bool) -> Self {
-        let letters: Vec<char> = words.iter().flat_map(|word| word.chars()).collect();
-        let three = words.windows(WORDS.min(words.len()).max(1)).filter(|words| keep_words(words)).map(of_words);
-        let five = letters.windows(LETTERS.min(letters.len()).max(1)).filter(|letters| keep_letters(letters));
-        let five = five.map(|letters| hash(letters.iter().map(|letter| *letter as u32)));
-        Self { words: sorted(three.collect()), letters: sorted(five.collect()) }
-    }
+/// The shingles of words that [`Shingles::telling`] has.
+pub(super) fn telling_words(words: &[String]) -> Vec<u64> {
+    let is_number = |word: &&String| word.chars().all(|character| character.is_ascii_digit());
+    let three = words.windows(WORDS.min(words.len()).max(1));
+    sorted(three.filter(|words| words.iter().filter(is_number).count() < 2).map(of_words).collect())
+}
+
+/// Of letters and digits as they stand, markup and all, so that nothing can be hidden in it.
+fn of_letters(plain: &str, keep: impl Fn(&[char]) -> bool) -> Vec<u64> {
+    let letters: Vec<char> = plain.chars().filter(|letter| letter.is_alphanumeric()).take(LETTERS_READ).collect();
+    let five = letters.windows(LETTERS.min(letters.len()).max(1)).filter(|letters| keep(letters));
+    sorted(five.map(|letters| hash(letters.iter().map(|letter| *letter as u32))).collect())
 }
 
 /// The hash of words in a row.
@@ -78,11 +91,17 @@ fn hash(letters: impl Iterator<Item = u32>) -> u64 {
 /// A text's words: letters as they look (compatibility forms, accents, lookalikes of other scripts and invisible characters
 /// undone), in lower case, without markup and marks of lists; small numbers in words as digits.
 pub(super) fn words(text: &str) -> Vec<String> {
-    let plain = without_markup(&as_it_looks(text));
+    words_of(&as_it_looks(text))
+}
+
+fn words_of(plain: &str) -> Vec<String> {
+    let plain = without_markup(plain);
     let mut words = Vec::new();
     let mut word = String::new();
     let mut characters = plain.chars().peekable();
-    while let Some(character) = characters.next() {
+    while words.len() < READ
+        && let Some(character) = characters.next()
+    {
         if character.is_alphanumeric() && !is_unspaced(character) {
             word.push(character);
             continue;
@@ -152,7 +171,8 @@ fn number(word: &str) -> Option<u32> {
 
 /// Letters of scripts that put no spaces between words: each is taken for a word.
 fn is_unspaced(character: char) -> bool {
-    matches!(character as u32, 0x0E00..=0x0EFF | 0x1000..=0x109F | 0x1780..=0x17FF | 0x3040..=0x30FF | 0x3400..=0x9FFF
+    character.is_alphanumeric()
+        && matches!(character as u32, 0x0E00..=0x0EFF | 0x1000..=0x109F | 0x1780..=0x17FF | 0x3040..=0x30FF | 0x3400..=0x9FFF
         | 0xF900..=0xFAFF | 0x2_0000..=0x3_FFFF)
 }
 
@@ -184,20 +204,25 @@ fn push_look_alike(plain: &mut String, character: char) {
     plain.extend(drawn.map(|letter| if upright && letter == 'l' { 'i' } else { letter.to_ascii_lowercase() }));
 }
 
-/// Marks that are not drawn: joiners, directions, fillers, selectors, tags, and controls beyond ASCII.
+/// Marks that are not drawn, or hardly: modifiers of letters, joiners, directions, fillers, selectors, tags, and controls beyond ASCII.
 fn is_invisible(character: char) -> bool {
-    matches!(character as u32, 0x80..=0x9F | 0xAD | 0x34F | 0x61C | 0x115F | 0x1160 | 0x17B4 | 0x17B5 | 0x180B..=0x180F
+    matches!(character as u32, 0x80..=0x9F | 0xAD | 0x2B0..=0x2FF | 0x34F | 0x61C | 0x640 | 0x115F | 0x1160 | 0x17B4 | 0x17B5 | 0x180B..=0x180F
         | 0x200B..=0x200F | 0x202A..=0x202E | 0x2060..=0x206F | 0x3164 | 0xFE00..=0xFE0F | 0xFEFF | 0xFFA0
         | 0xFFF9..=0xFFFC | 0x1_D173..=0x1_D17A | 0xE_0000..=0xE_0FFF)
 }
 
 /// Takes out tags, entities, targets of links and marks of lists. Emphasis and headings vanish with all that is no word.
-fn without_markup(text: &str) -> String {
-    // A tag begins with a letter, so that comparisons and arithmetic in brackets are left.
-    static MARKUP: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(r"(?m)</?[a-z][^<>\n]{0,200}>|&(?:[a-z]{2,8}|#[0-9]{1,6});|\]\([^()\s]{1,300}\)|^[ \t>]*(?:[-*+\u{2022}\u{2023}\u{25AA}\u{25CF}\u{25E6}]|\(?[0-9]{1,3}[.):]|\(?[a-z][.)]|\(?[ivx]{1,5}[.)])[ \t]+").ok()
-    });
-    MARKUP.as_ref().map_or_else(|| text.to_owned(), |markup| markup.replace_all(text, " ").into_owned())
+fn without_markup(text: &str) -> Cow<'_, str> {
+    // Tags by their names and with few attributes, so that comparisons and arithmetic in brackets are left, and words cannot hide.
+    const MARKUP: &str = r#"(?mx)
+        </?(?:a|abbr|b|big|blockquote|body|br|center|code|div|em|font|h[1-6]|head|hr|html|i|img|li|ol|p|pre|s|small|span|strong|sub|sup
+            |table|tbody|td|th|thead|tr|tt|u|ul)(?:\s+[a-z-]{1,12}\s*=\s*(?:"[^"<>\s]{0,40}"|'[^'<>\s]{0,40}')){0,3}\s*/?>
+        | &(?:[a-z]{2,8}|\#[0-9]{1,6});
+        | \]\([^()\s]{1,300}\)
+        | ^[\ \t>]*(?:[-*+\u{2022}\u{2023}\u{25AA}\u{25CF}\u{25E6}]|\(?[0-9]{1,3}[.):]|\(?[a-z][.)]|\(?[ivx]{1,5}[.)])[\ \t]+"#;
+    static PATTERN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(MARKUP).ok());
+    // It compiles, as the tests show; `None` is for the type.
+    PATTERN.as_ref().map_or(Cow::Borrowed(text), |pattern| pattern.replace_all(text, " "))
 }
 
 #[cfg(test)]
@@ -262,11 +287,29 @@ mod tests {
     #[test]
     fn texts_without_words_have_no_shingles() {
         for text in ["", " \n\t", "...", "\u{200b}\u{feff}"] {
-            let shingles = Shingles::all(&words(text));
+            let shingles = Shingles::all(text);
             assert!(shingles.words.is_empty() && shingles.letters.is_empty(), "{text:?}");
         }
-        assert_eq!(Shingles::all(&words("Yes.")).words.len(), 1);
-        assert_eq!(Shingles::telling(&words("16 - 3 - 4 = 9"), 9).words.len(), 0);
-        assert_eq!(Shingles::all(&words("16 - 3 - 4 = 9")).words.len(), 2);
+        assert_eq!(Shingles::all("Yes.").words.len(), 1);
+        assert_eq!(Shingles::telling("16 - 3 - 4 = 9", 9).words.len(), 0);
+        assert_eq!(Shingles::all("16 - 3 - 4 = 9").words.len(), 2);
+    }
+
+    #[test]
+    fn nothing_hides_in_markup() {
+        assert_eq!(
+            read("<The bank opened in May> and <b class=\"x\">it</b> <said the=\"same\">"),
+            "the bank opened in may and it said the same"
+        );
+        assert_eq!(read("a\u{2b9}b\u{30fb}c\u{640}d\u{3fffe}e"), "ab cd e");
+        assert!(!Shingles::all("](hidden-in-the-target-of-a-link)").letters.is_empty());
+    }
+
+    #[test]
+    fn so_much_is_read_of_a_text() {
+        let long = "word ".repeat(3 * READ);
+        assert_eq!(words(&long).len(), READ);
+        let different: String = (0..200_000).map(|index| format!("{index} x ")).collect();
+        assert!(Shingles::all(&different).letters.len() <= LETTERS_READ);
     }
 }
