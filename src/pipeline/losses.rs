@@ -71,14 +71,14 @@ pub fn measure(
     config.check()?;
     let measure = Measure::new(round, config)?;
     let Some(embedder) = embedder.filter(|_| config.kind.embeds()) else {
-        return measure.measure(round, None, judge, listen);
+        return measure.measure(round, None, judge, &[], listen);
     };
     let mut texts = Texts::new(embedder);
     round.responses().iter().filter(|row| row.embedding.is_none()).for_each(|row| texts.want(&row.text));
     measure.embeds().iter().for_each(|reference| texts.want(reference));
     texts.embed(listen)?;
     let rows = texts.rows(round)?;
-    measure.measure(round, Some(Embedded { texts: &texts, rows: &rows }), judge, listen)
+    measure.measure(round, Some(Embedded { texts: &texts, rows: &rows }), judge, &[], listen)
 }
 
 /// Checks that every prompt has a reference that `config` can measure by, and that what rows name is there. Whoever scores for long asks before.
@@ -137,12 +137,14 @@ impl<'a> Measure<'a> {
         }
     }
 
-    /// One judgement for each response of `round`, in order. `embedded` has the texts that it [embeds](Self::embeds).
+    /// One judgement for each response of `round`, in order. `embedded` has the texts that it [embeds](Self::embeds). `copies` says which
+    /// responses are known to be copies, if that is known: they do not move what others are compared with.
     pub(super) fn measure(
         &self,
         round: &Round,
         embedded: Option<Embedded<'_>>,
         judge: Option<&Judge>,
+        copies: &[bool],
         listen: Listener<'_>,
     ) -> Result<Vec<Measured>> {
         let wanting = |argument: &str, what: &str, remedy: &str| Error::Usage {
@@ -157,7 +159,7 @@ impl<'a> Measure<'a> {
                 let judged = judged(round, prompts, references, judge, reading, listen)?;
                 Ok(match reading.judgement {
                     Judgement::Response => judged.into_iter().map(fluency).collect(),
-                    _ => relative(round, judged, *sum, *clip, *gate),
+                    _ => relative(round, judged, copies, *sum, *clip, *gate),
                 })
             }
             Self::Embedding { references } => embedding(round, references, embedded()?),
@@ -271,6 +273,7 @@ fn widened(losses: &[f32]) -> Vec<f64> {
 fn relative(
     round: &Round,
     judged: Vec<std::result::Result<Judged, String>>,
+    copies: &[bool],
     sum: bool,
     clip: f64,
     gate: f64,
@@ -284,7 +287,8 @@ fn relative(
         let text = *texts.entry((row.prompt, &row.text)).or_insert(index);
         let (responses, signals) = &mut of_prompts[row.prompt as usize];
         responses.push(index);
-        signals.push(Signal { text, gain: -loss, surprise: judged.surprise });
+        let copy = copies.get(index).copied().unwrap_or(false);
+        signals.push(Signal { text, copy, gain: -loss, surprise: judged.surprise });
         measured.push(Measured::new(loss, 0.0).with_tokens(widened(&judged.token_losses)));
     }
     for (responses, signals) in &of_prompts {

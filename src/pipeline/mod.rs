@@ -168,7 +168,8 @@ pub fn score(
 
     let began = Instant::now();
     listen(Event::Began { stage: "accuracy", total: round.responses().len() as u64, unit: "responses" });
-    let judgements = measure.measure(round, Some(Embedded { texts: &texts, rows: &rows }), judge, listen)?;
+    let copies: Vec<bool> = copied.iter().map(|copied| copied.copy.is_some()).collect();
+    let judgements = measure.measure(round, Some(Embedded { texts: &texts, rows: &rows }), judge, &copies, listen)?;
     listen(Event::Ended { stage: "accuracy", seconds: began.elapsed().as_secs_f64() });
 
     let responses: Vec<ScoredResponse> = round

@@ -10,6 +10,8 @@
 pub struct Signal {
     /// Which of the prompt's distinct texts it is: equal texts have equal numbers.
     pub text: usize,
+    /// Whether it is a copy of another response: then it says nothing of what is usual.
+    pub copy: bool,
     /// How much better than without it, in nats.
     pub gain: f64,
     /// Mean loss of the response itself, given the prompt, in nats per token; `None` for no token at all, which is worth nothing.
@@ -23,12 +25,15 @@ const FEWEST: usize = 5;
 const NORMAL: f64 = 1.4826;
 
 /// The accuracy in [0, 1] of each response to one prompt: 0.5 + d / (2 `clip`), where d is the gain's distance to the median of the
-/// distinct ones within the gate, clipped to +-`clip` (nats). An empty response, and one whose surprise is more than `gate` robust
+/// distinct ones within the gate that are no copies (of all of them if there are only copies), clipped to +-`clip` (nats). An empty response, and one whose surprise is more than `gate` robust
 /// standard deviations above the median, is worth 0.
 pub fn accuracies(responses: &[Signal], clip: f64, gate: f64) -> Vec<f64> {
     let mut distinct: Vec<&Signal> = responses.iter().filter(|response| response.surprise.is_some()).collect();
     distinct.sort_by_key(|response| response.text);
     distinct.dedup_by_key(|response| response.text);
+    if distinct.iter().any(|response| !response.copy) {
+        distinct.retain(|response| !response.copy);
+    }
     let limit = limit(distinct.iter().filter_map(|response| response.surprise).collect(), gate);
     let counts = |response: &Signal| response.surprise.is_some_and(|surprise| surprise <= limit);
     let gains = distinct.into_iter().filter(|response| counts(response)).map(|response| response.gain).collect();
@@ -64,7 +69,7 @@ mod tests {
 
     fn signals(all: &[(usize, f64, f64)]) -> Vec<Signal> {
         all.iter()
-            .map(|(text, gain, surprise)| Signal { text: *text, gain: *gain, surprise: Some(*surprise) })
+            .map(|(text, gain, surprise)| Signal { text: *text, copy: false, gain: *gain, surprise: Some(*surprise) })
             .collect()
     }
 
@@ -76,6 +81,18 @@ mod tests {
         let right = [0.25, 0.5, 0.75, 0.75, 0.75];
         assert!(found.iter().zip(right).all(|(found, right)| (found - right).abs() < 1e-12), "{found:?}");
         assert_eq!(accuracies(&signals(&[(0, -7.0, 1.0)]), 0.3, 6.0), [0.5], "a single response is usual");
+        // Nor do copies that were edited, but they are judged.
+        let mut with = all.clone();
+        with.extend(
+            signals(&[(3, 0.11, 2.0), (4, 0.12, 2.0), (5, 0.13, 2.0)])
+                .iter()
+                .map(|edited| Signal { copy: true, ..*edited }),
+        );
+        let with = accuracies(&with, 0.3, 6.0);
+        assert_eq!(with[..5], found[..], "as if they were not there");
+        assert!((with[5] - (0.5 - 0.14 / 0.6)).abs() < 1e-12, "{with:?}");
+        let copies: Vec<Signal> = all.iter().map(|signal| Signal { copy: true, ..*signal }).collect();
+        assert_eq!(accuracies(&copies, 0.3, 6.0), found, "nothing but copies");
         let far = accuracies(&signals(&[(0, -9.0, 1.0), (1, 0.0, 1.0), (2, 9.0, 1.0)]), 0.3, 6.0);
         assert_eq!(far, [0.0, 0.5, 1.0], "clipped");
         assert!(accuracies(&[], 0.3, 6.0).is_empty(), "none");
@@ -84,7 +101,7 @@ mod tests {
     #[test]
     fn the_empty_and_the_absurd_are_worth_nothing_and_move_nothing() {
         let mut all = signals(&[(0, 0.0, 1.9), (1, 0.1, 2.0), (2, 0.2, 2.1), (3, 0.3, 2.2), (4, 5.0, 9.0)]);
-        all.push(Signal { text: 5, gain: 8.0, surprise: None });
+        all.push(Signal { text: 5, copy: false, gain: 8.0, surprise: None });
         let found = accuracies(&all, 0.3, 6.0);
         assert_eq!(found[4..], [0.0, 0.0], "gated and empty: {found:?}");
         assert!((found[0] - 0.25).abs() < 1e-12, "the median is 0.15: {found:?}");
