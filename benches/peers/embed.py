@@ -18,9 +18,7 @@ Before anything is timed the answers are compared: an engine that computes somet
 import argparse
 import json
 import math
-import multiprocessing
 import os
-import platform
 import resource
 import shlex
 import statistics
@@ -31,6 +29,8 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from engines import Served, cpu_name, cpu_seconds, limit_threads, pin, ratios
+
 PEERS = ["sentence-transformers", "onnxruntime"]
 PRECISIONS = ["f32", "exact"]
 EXACT = "tauscore exact"
@@ -39,7 +39,7 @@ LEAST_COSINE = 0.99  # of embeddings in integers to those in f32; of 10,436 text
 UNIT = 32768  # the length of an embedding in integers
 
 
-# ---- texts and machine ----
+# ---- texts ----
 
 
 def read_texts(path):
@@ -49,40 +49,6 @@ def read_texts(path):
         return json.loads(content)
     rows = [json.loads(line) for line in content.split("\n") if line.strip()]
     return [row["response"] if "response" in row else row["text"] for row in rows]
-
-
-def pick_cores(count):
-    """`count` allowed cores, no two of them threads of one core where that can be had."""
-    if not hasattr(os, "sched_getaffinity"):
-        sys.exit("this comparison pins cores and needs Linux")
-    first_siblings, others, seen = [], [], set()
-    for cpu in sorted(os.sched_getaffinity(0)):
-        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        siblings = path.read_text().strip() if path.exists() else str(cpu)
-        (others if siblings in seen else first_siblings).append(cpu)
-        seen.add(siblings)
-    cores = (first_siblings + others)[:count]
-    if len(cores) < count:
-        sys.exit(f"{count} threads were asked for, but only {len(cores)} cores may be used")
-    return cores
-
-
-def limit_threads(cores):
-    """Pin this process and its children, and tell every library its number of threads."""
-    os.sched_setaffinity(0, cores)
-    names = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"]
-    os.environ.update({name: str(len(cores)) for name in names})
-    os.environ.update({"TOKENIZERS_PARALLELISM": "true", "CUDA_VISIBLE_DEVICES": ""})
-    os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"})
-
-
-def cpu_name():
-    """The processor's own name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def load_tokenizer(model, limit):
@@ -235,12 +201,6 @@ def bert_graph(model):
 # ---- turns ----
 
 
-def cpu_seconds(who):
-    """User and system time used so far."""
-    used = resource.getrusage(who)
-    return used.ru_utime + used.ru_stime
-
-
 def serve(name, settings, connection):
     """A peer's process: load, then embed at every word of the parent."""
     limit_threads(settings["cores"])
@@ -258,27 +218,16 @@ def serve(name, settings, connection):
         connection.send(answer | ({"rows": rows.tolist()} if wish["rows"] else {}))
 
 
-class Peer:
-    """A Python peer in a process of its own, so that no two share a thread pool."""
+class Peer(Served):
+    """A Python peer."""
 
     def __init__(self, name, settings):
-        context = multiprocessing.get_context("spawn")
-        self.name = name
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(name, settings, theirs), daemon=True)
-        self.process.start()
-        theirs.close()
-        self.load_seconds = self.connection.recv()["load_seconds"]
+        super().__init__(name, serve, (name, settings))
+        self.load_seconds = self.ready["load_seconds"]
 
     def turn(self, count, rows=False):
         """Embed the first `count` texts."""
-        self.connection.send({"count": count, "rows": rows})
-        return self.connection.recv()
-
-    def close(self):
-        """Let the process end."""
-        self.connection.send(None)
-        self.process.join()
+        return super().turn({"count": count, "rows": rows})
 
 
 class Tauscore:
@@ -380,12 +329,6 @@ def summarise(runs, texts, tokens):
     return summary
 
 
-def ratios(own, others):
-    """How many times as fast: compared within each turn, so that a slow minute slows both sides."""
-    each = [other["seconds"] / run["seconds"] for run, other in zip(own, others, strict=True)]
-    return {"median": statistics.median(each), "least": min(each), "most": max(each)}
-
-
 def arguments():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -412,10 +355,7 @@ def main():
     precisions = [name for name in args.precisions.split(",") if name]
     if unknown := sorted(set(peers + precisions) - set(PEERS + PRECISIONS)):
         sys.exit(f"no such peer or precision: {', '.join(unknown)}; there are {', '.join(PEERS + PRECISIONS)}")
-    cores = [int(core) for core in args.cores.split(",")] if args.cores else pick_cores(args.threads)
-    if len(cores) != args.threads:
-        sys.exit(f"{args.threads} threads on {len(cores)} cores is no fair comparison")
-    limit_threads(cores)
+    cores = pin(args.threads, args.cores)
     texts = read_texts(args.texts)[: args.count]
     tokenizer = load_tokenizer(args.model, args.max_tokens)
     ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]

@@ -17,17 +17,15 @@ rate of the multiplication, 2 rows hidden vocabulary operations, and the peak of
 
 import argparse
 import json
-import multiprocessing
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from embed import cpu_name, limit_threads, pick_cores, ratios
+from engines import Bench, Served, build_bench, cpu_name, memory, pin, ratios
 
 TORCH = "torch"
 CHUNKS = {TORCH: None, "torch, 64 rows": 64, "torch, 256 rows": 256}
@@ -81,83 +79,18 @@ def serve(folder, weights, sizes, chunk, threads, connection):
             connection.send({"seconds": time.perf_counter() - started, "losses": found.tolist()})
 
 
-class Torch:
-    """All logits at once, or in chunks of rows."""
-
-    def __init__(self, name, folder, weights, sizes, chunk, threads):
-        context = multiprocessing.get_context("spawn")
-        self.name = name
-        self.connection, theirs = context.Pipe()
-        settings = (folder, weights, sizes, chunk, threads, theirs)
-        self.process = context.Process(target=serve, args=settings, daemon=True)
-        self.process.start()
-        theirs.close()
-        self.connection.recv()
-        self.pid = self.process.pid
-
-    def turn(self):
-        """All losses once."""
-        self.connection.send(True)
-        return self.connection.recv()
-
-    def close(self):
-        """Let the process end."""
-        self.connection.send(None)
-        self.process.join()
+def torch(name, folder, weights, sizes, chunk, threads):
+    """torch with all logits at once, or in chunks of rows."""
+    return Served(name, serve, (folder, weights, sizes, chunk, threads))
 
 
-class Tauscore:
-    """The bench `head`, which computes at every line and answers with one."""
-
-    def __init__(self, binary, folder, weights):
-        self.name = f"tauscore {weights}"
-        files = [str(folder / file) for file in ("hidden", "targets", weights)]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen([binary, *files, weights], stdin=pipe, stdout=pipe, encoding="utf-8")
-        self.answer()
-        self.pid = self.process.pid
-
-    def answer(self):
-        """The next line."""
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"{self.name} ended with {self.process.wait()}")
-        return line
-
-    def turn(self):
-        """All losses once."""
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return json.loads(self.answer())
-
-    def close(self):
-        """Let the process end."""
-        self.process.communicate()
-
-
-def build():
-    """The bench's executable, or None where there is no cargo."""
-    command = ["cargo", "bench", "--locked", "--bench", "head", "--no-run", "--message-format", "json"]
-    try:
-        run = subprocess.run(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, check=True)
-    except FileNotFoundError:
-        print("there is no cargo: torch alone is measured", file=sys.stderr)
-        return None
-    messages = map(json.loads, run.stdout.splitlines())
-    return next(
-        message["executable"]
-        for message in messages
-        if message.get("target", {}).get("name") == "head" and message.get("executable")
-    )
+def tauscore(binary, folder, weights):
+    """The bench `head`."""
+    files = [str(folder / file) for file in ("hidden", "targets", weights)]
+    return Bench(f"tauscore {weights}", [binary, *files, weights])
 
 
 # ---- turns ----
-
-
-def memory(pid, kind):
-    """Bytes of a process: VmRSS held now, VmHWM at the peak."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(kind))
 
 
 def process_seconds(pid):
@@ -199,24 +132,21 @@ def arguments():
 def main():
     """Check the answers, take turns, report."""
     args = arguments()
-    binary = args.tauscore or build()
-    cores = [int(core) for core in args.cores.split(",")] if args.cores else pick_cores(args.threads)
-    if len(cores) != args.threads:
-        sys.exit(f"{args.threads} threads on {len(cores)} cores is no fair comparison")
-    limit_threads(cores)
+    binary = args.tauscore or build_bench("head", "torch alone is")
+    cores = pin(args.threads, args.cores)
     sizes = (args.rows, args.hidden, args.vocabulary)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_inputs(folder, sizes)
-        engines = [Torch(name, folder, "f32", sizes, chunk, args.threads) for name, chunk in CHUNKS.items()]
+        engines = [torch(name, folder, "f32", sizes, chunk, args.threads) for name, chunk in CHUNKS.items()]
         first = {}
         first[TORCH], losses = first_turn(engines[0], None)
         right = {engine.name: losses for engine in engines}
         if binary:
-            expanded = Torch("torch, expanded", folder, "q8, expanded", sizes, 256, args.threads)
+            expanded = torch("torch, expanded", folder, "q8, expanded", sizes, 256, args.threads)
             right |= {"tauscore f32": losses, "tauscore q8": np.array(expanded.turn()["losses"])}
             expanded.close()
-            engines += [Tauscore(binary, folder, weights) for weights in FORMATS]
+            engines += [tauscore(binary, folder, weights) for weights in FORMATS]
         for engine in engines[1:]:
             first[engine.name], _ = first_turn(engine, right[engine.name])
 

@@ -22,7 +22,6 @@ llama.cpp also rounds activations, so it is held loosely.
 
 import argparse
 import json
-import multiprocessing
 import os
 import resource
 import shlex
@@ -36,7 +35,7 @@ from pathlib import Path
 
 import numpy as np
 from embed import Tauscore as EmbedCommand
-from embed import cpu_name, cpu_seconds, limit_threads, pick_cores, ratios
+from engines import Served, cpu_name, cpu_seconds, limit_threads, pin, ratios
 from score_dev import read_jsonl
 
 PEERS = ["transformers", "llama.cpp", "llama.cpp, batched"]
@@ -239,34 +238,11 @@ def serve(name, settings, connection):
         )
 
 
-class Peer:
-    """A Python peer in a process of its own, so that no two share a thread pool."""
-
-    def __init__(self, name, settings):
-        context = multiprocessing.get_context("spawn")
-        self.name = name
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(name, settings, theirs), daemon=True)
-        self.process.start()
-        theirs.close()
-        self.notes = self.connection.recv()
-
-    def turn(self):
-        """Score all pairs."""
-        self.connection.send(True)
-        return self.connection.recv()
-
-    def close(self):
-        """Let the process end."""
-        self.connection.send(None)
-        self.process.join()
-
-
 class Tauscore:
     """The command, started anew at every turn."""
 
     def __init__(self, name, binary, file, threads, device, extra):
-        self.name, self.notes = name, {}
+        self.name, self.ready = name, {}
         self.command = [str(binary), "loss", str(file), "--kind", "lm", "--token-losses", "--json"]
         self.command += ["--device", device, *(["--threads", str(threads)] if device == "cpu" else []), *extra]
 
@@ -330,10 +306,7 @@ def main():
     peers = [name.strip() for name in args.peers.split(";") if name.strip()]
     if unknown := sorted(set(peers) - set(PEERS)):
         sys.exit(f"no such peer: {', '.join(unknown)}; there are {'; '.join(PEERS)}")
-    cores = [int(core) for core in args.cores.split(",")] if args.cores else pick_cores(args.threads)
-    if len(cores) != args.threads:
-        sys.exit(f"{args.threads} threads on {len(cores)} cores is no fair comparison")
-    limit_threads(cores)
+    cores = pin(args.threads, args.cores)
     pairs = choose_pairs(read_jsonl(args.pairs), args.prompts, args.miners)
     ids = tokenise(args.model, pairs, args.tokens)
     scored = sum(len(response) for _, response in ids)
@@ -343,7 +316,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pairs.jsonl"
         file.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
-        engines = [Peer(name, settings) for name in peers]
+        engines = [Served(name, serve, (name, settings)) for name in peers]
         if args.tauscore.exists():
             extra = shlex.split(args.tauscore_args)
             command = (args.tauscore.resolve(), file, args.threads, args.device)
@@ -378,7 +351,7 @@ def main():
         "read_tokens": read,
         "versions": {name: version(name) for name in ("torch", "transformers", "llama-cpp-python")},
         "engines": {
-            engine.name: engine.notes
+            engine.name: engine.ready
             | {
                 "scored_per_second": scored / statistics.median(run["seconds"] for run in runs[engine.name]),
                 "best_scored_per_second": scored / min(run["seconds"] for run in runs[engine.name]),

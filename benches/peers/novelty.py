@@ -24,17 +24,15 @@ the others' (numpy by blocks of the bank, faiss searching an index that is alrea
 
 import argparse
 import json
-import multiprocessing
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from embed import cpu_name, limit_threads, pick_cores, ratios
+from engines import Bench, Served, build_bench, cpu_name, memory, pin, ratios
 
 PEERS = ["numpy", "faiss"]
 PRECISIONS = ["exact", "f32"]
@@ -163,90 +161,35 @@ def serve(name, folder, width, bank, connection):
         connection.send({"seconds": time.perf_counter() - started, "nearest": nearest.tolist()})
 
 
-class Peer:
+class Peer(Served):
     """numpy or faiss."""
 
     precision = "f32"
 
     def __init__(self, name, folder, width, bank):
-        context = multiprocessing.get_context("spawn")
-        self.name = name
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(name, folder, width, bank, theirs), daemon=True)
-        self.process.start()
-        theirs.close()
-        self.connection.recv()
-        self.pid = self.process.pid
+        super().__init__(name, serve, (name, folder, width, bank))
         blocks = [1] if bank else BLOCKS[name]
         times = {block: min(self.turn(block)["seconds"] for _ in range(3 if len(blocks) > 1 else 1)) for block in blocks}
         self.block = min(times, key=times.get)
 
     def turn(self, block=None):
         """All answers once."""
-        self.connection.send(block or self.block)
-        return self.connection.recv()
-
-    def close(self):
-        """Let the process end."""
-        self.connection.send(None)
-        self.process.join()
+        return super().turn(block or self.block)
 
 
-class Tauscore:
-    """The bench `novelty`, which answers every line with one."""
+class Tauscore(Bench):
+    """The bench `novelty`."""
 
     block = None
 
     def __init__(self, binary, folder, width, precision, bank):
-        self.name, self.precision = f"tauscore {precision}", precision
+        self.precision = precision
         files = [str(folder / f"bank.{precision}")] if bank else []
         command = [binary, str(folder / f"rows.{precision}"), str(width), precision, *files]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, encoding="utf-8")
-        self.answer()
-        self.pid = self.process.pid
-
-    def answer(self):
-        """The next line."""
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"{self.name} ended with {self.process.wait()}")
-        return line
-
-    def turn(self):
-        """All answers once."""
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return json.loads(self.answer())
-
-    def close(self):
-        """Let the process end."""
-        self.process.communicate()
-
-
-def build():
-    """The bench's executable, or None where there is no cargo."""
-    command = ["cargo", "bench", "--locked", "--bench", "novelty", "--no-run", "--message-format", "json"]
-    try:
-        run = subprocess.run(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, check=True)
-    except FileNotFoundError:
-        print("there is no cargo: the peers alone are measured", file=sys.stderr)
-        return None
-    messages = map(json.loads, run.stdout.splitlines())
-    return next(
-        message["executable"]
-        for message in messages
-        if message.get("target", {}).get("name") == "novelty" and message.get("executable")
-    )
+        super().__init__(f"tauscore {precision}", command)
 
 
 # ---- turns ----
-
-
-def memory(pid, kind):
-    """Bytes of a process: VmRSS held now, VmHWM at the peak."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(kind))
 
 
 def reference(rows, bank):
@@ -308,11 +251,8 @@ def arguments():
 def main():
     """Check the answers, take turns, report."""
     args = arguments()
-    binary = args.tauscore or build()
-    cores = [int(core) for core in args.cores.split(",")] if args.cores else pick_cores(args.threads)
-    if len(cores) != args.threads:
-        sys.exit(f"{args.threads} threads on {len(cores)} cores is no fair comparison")
-    limit_threads(cores)
+    binary = args.tauscore or build_bench("novelty", "the peers alone are")
+    cores = pin(args.threads, args.cores)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_inputs(folder, args.rows, args.width, args.bank)
