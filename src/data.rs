@@ -501,14 +501,10 @@ impl Pair {
 pub fn read_pairs(source: Source) -> Result<Vec<Pair>> {
     let mut lines = Lines::open(source)?;
     let mut pairs = Vec::new();
-    loop {
-        let outcome = match lines.next()? {
-            Step::End => break,
-            Step::Fault(_, fault) => Err(fault),
-            Step::Line(_, bytes) => Pair::parse(bytes),
-        };
-        pairs.push(outcome.map_err(|fault| fault.at(&lines.name, lines.line))?);
-    }
+    lines.each(|_, bytes| {
+        pairs.push(Pair::parse(bytes)?);
+        Ok(())
+    })?;
     if pairs.windows(2).all(|pair| pair[0].score == pair[1].score) {
         return Err(Error::File {
             file: lines.name,

@@ -62,6 +62,18 @@ impl Lines {
         fault.at(&self.name, self.line)
     }
 
+    /// Runs `take` over the lines, with their numbers, and ends at the first fault.
+    pub(super) fn each(&mut self, mut take: impl FnMut(usize, &[u8]) -> Result<(), Fault>) -> Result<()> {
+        loop {
+            let outcome = match self.next()? {
+                Step::End => return Ok(()),
+                Step::Fault(_, fault) => Err(fault),
+                Step::Line(line, bytes) => take(line, bytes),
+            };
+            outcome.map_err(|fault| fault.at(&self.name, self.line))?;
+        }
+    }
+
     /// All that is left, at most `most` bytes; `None` if there is more.
     pub(super) fn rest(&mut self, most: usize) -> Result<Option<Vec<u8>>> {
         self.line += 1;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::lines::{Lines, Step};
+use super::lines::Lines;
 use super::row::{Fault, Key, Raw, short};
 use super::{MAX_LINE_BYTES, Source};
 use crate::{Error, Result};
@@ -106,18 +106,6 @@ pub struct QualityColumn {
     pub values: Vec<f64>,
 }
 
-/// Runs `take` over the lines of a source, with their numbers.
-fn each_line(lines: &mut Lines, mut take: impl FnMut(usize, &[u8]) -> Result<(), Fault>) -> Result<()> {
-    loop {
-        let outcome = match lines.next()? {
-            Step::End => return Ok(()),
-            Step::Fault(_, fault) => Err(fault),
-            Step::Line(line, bytes) => take(line, bytes),
-        };
-        outcome.map_err(|fault| fault.at(&lines.name, lines.line))?;
-    }
-}
-
 /// Reads the prompt and the miner of a row and refuses a pair that was there before.
 fn pair(raw: &mut Raw, seen: &mut HashMap<(String, String), usize>, line: usize) -> Result<(String, String), Fault> {
     let (prompt_id, _) = raw.id(Key::PromptId, Key::TaskId)?;
@@ -155,7 +143,7 @@ fn sorted(names: impl Iterator<Item = String>) -> (HashMap<String, u32>, Vec<Str
 pub fn read_scores(source: Source) -> Result<Scores> {
     let mut lines = Lines::open(source)?;
     let (mut seen, mut rows) = (HashMap::new(), Vec::new());
-    each_line(&mut lines, |line, bytes| {
+    lines.each(|line, bytes| {
         let mut raw = Raw::parse(bytes)?;
         let pair = pair(&mut raw, &mut seen, line)?;
         let row = ScoreRow {
@@ -194,7 +182,7 @@ pub fn read_scores(source: Source) -> Result<Scores> {
 pub fn read_copies(source: Source) -> Result<Copies> {
     let mut lines = Lines::open(source)?;
     let (mut seen, mut rows) = (HashMap::new(), Vec::new());
-    each_line(&mut lines, |line, bytes| {
+    lines.each(|line, bytes| {
         let mut raw = Raw::parse(bytes)?;
         let (prompt_id, miner) = pair(&mut raw, &mut seen, line)?;
         let [victim, kind] = [raw.optional_text(Key::Victim)?, raw.optional_text(Key::Kind)?];
