@@ -88,6 +88,11 @@ impl Finding {
         bits
     }
 
+    /// Whether it is enough to call the answer a copy.
+    pub fn counts(self, bits: u32) -> bool {
+        self.evidence >= u64::from(bits) * BIT
+    }
+
     /// The share of its novelty that the answer loses, in 65536ths: none below `bits` of evidence, all from twice as much on.
     pub fn certainty(self, bits: u32) -> u32 {
         let least = u64::from(bits) * BIT;
@@ -398,6 +403,15 @@ impl<'a> Likenesses<'a> {
     }
 }
 
+/// Whom an answer copies by itself, whatever is known of the pair elsewhere; ascending, each once.
+fn copied_owners(candidates: &[Candidate], least: u64) -> Vec<u32> {
+    let copied = candidates.iter().filter(|candidate| candidate.evidence(0) >= least);
+    let mut owners: Vec<u32> = copied.map(|candidate| candidate.owner).collect();
+    owners.sort_unstable();
+    owners.dedup();
+    owners
+}
+
 /// How often one miner copied another, and how many prompts he answered.
 struct Pairs {
     copied: HashMap<(u32, u32), u64>,
@@ -410,11 +424,7 @@ impl Pairs {
         for (question, candidates) in questions.iter().zip(candidates) {
             for (answer, candidates) in question.answers.iter().zip(candidates) {
                 *pairs.prompts.entry(answer.miner).or_default() += 1;
-                let copied = candidates.iter().filter(|candidate| candidate.evidence(0) >= least);
-                let mut owners: Vec<u32> = copied.map(|candidate| candidate.owner).collect();
-                owners.sort_unstable();
-                owners.dedup();
-                for owner in owners.into_iter().filter(|owner| *owner != NOBODY) {
+                for owner in copied_owners(candidates, least).into_iter().filter(|owner| *owner != NOBODY) {
                     *pairs.copied.entry((answer.miner, owner)).or_default() += 1;
                 }
             }
@@ -422,11 +432,15 @@ impl Pairs {
         pairs
     }
 
+    /// On how many prompts a miner copied another.
+    fn copied(&self, miner: u32, owner: u32) -> u64 {
+        self.copied.get(&(miner, owner)).copied().unwrap_or(0)
+    }
+
     /// What the other prompts say of a miner and another one, whom he copied here or not.
     fn familiarity(&self, miner: u32, owner: u32, here: bool) -> u64 {
-        let copied = self.copied.get(&(miner, owner)).copied().unwrap_or(0);
         let prompts = self.prompts.get(&miner).copied().unwrap_or(0);
-        evidence::familiarity(copied.saturating_sub(u64::from(here)), prompts.saturating_sub(1))
+        evidence::familiarity(self.copied(miner, owner).saturating_sub(u64::from(here)), prompts.saturating_sub(1))
     }
 }
 
@@ -434,21 +448,20 @@ impl Pairs {
 fn findings(question: &Question<'_>, candidates: &[Vec<Candidate>], pairs: &Pairs, least: u64) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::with_capacity(question.answers.len());
     for (answer, candidates) in question.answers.iter().zip(candidates) {
+        let owners = copied_owners(candidates, least);
         let weighed: Vec<(u64, &Candidate)> = candidates
             .iter()
             .map(|candidate| {
-                let owned = candidates.iter().filter(|other| other.owner == candidate.owner);
-                let here = owned.map(|other| other.evidence(0)).max() >= Some(least);
+                let here = owners.binary_search(&candidate.owner).is_ok();
                 (candidate.evidence(pairs.familiarity(answer.miner, candidate.owner, here)), candidate)
             })
             .collect();
         let most = weighed.iter().map(|(evidence, _)| *evidence).max().unwrap_or(0);
         // Of those that are as good, up to a thousandth: whom he copies elsewhere, then who came first.
-        let strength = |candidate: &Candidate| pairs.copied.get(&(answer.miner, candidate.owner)).copied().unwrap_or(0);
-        let best = weighed
-            .iter()
-            .filter(|(evidence, _)| evidence + most / 1024 >= most)
-            .min_by_key(|(_, candidate)| (std::cmp::Reverse(strength(candidate)), order(candidate.source)));
+        let best =
+            weighed.iter().filter(|(evidence, _)| evidence + most / 1024 >= most).min_by_key(|(_, candidate)| {
+                (std::cmp::Reverse(pairs.copied(answer.miner, candidate.owner)), order(candidate.source))
+            });
         let mut source = best.map(|(_, candidate)| candidate.source);
         // A copy of what is surely a copy is one of what that was made of, if it can be seen.
         if let Some(Source::Answer(at)) = source
