@@ -9,7 +9,7 @@ use tauscore::config::{Config, LossKind};
 use tauscore::data::{Options, ReferenceRow, Round, Row};
 use tauscore::device::{Choice, Device};
 use tauscore::models::{Kind, Store};
-use tauscore::pipeline::{self, Embedder};
+use tauscore::pipeline::{self, Embedder, Models};
 use tauscore::stages::yuma::State;
 use tauscore::{Error, Result, progress::Event};
 
@@ -32,17 +32,17 @@ fn run(model: Option<String>) -> Result<()> {
     let device = Device::open(&Choice::Auto)?;
     let mut listen = |event: Event| eprintln!("{event:?}");
     let embedder = Embedder::load(&device, &folder, &config.encoder, &mut listen)?;
+    let mut models = Models::new(&embedder, None); // What they read for the last round, they need not read again.
     // A daemon asks the chain for this at every turn.
     let mut state = State::read(&Path::new(HERE).join("datasets/examples/subnet.json"))?;
     let mut history: Vec<Round> = Vec::new();
     for turn in 0..2 {
         let (round, bad) = Round::from_rows(answers(turn)?, references(turn)?, Options { skip_bad: true })?;
         bad.iter().for_each(|error| eprintln!("left out: {error}"));
-        let outcome = pipeline::score(&embedder, None, &round, &history, Some(&state), &config, &mut listen)?;
+        let outcome = pipeline::score(&mut models, &round, &history, Some(&state), &config, &mut listen)?;
         let weighed = outcome.miners.iter().filter(|miner| miner.weight > 0);
         let weights: Vec<_> = weighed.filter_map(|miner| Some((miner.uid?.0, outcome.share(miner)))).collect();
         println!("round {turn}: set_weights({weights:?})");
-
         let epoch = pipeline::epoch(&device, &state, "validator_large", &outcome)?.chain;
         println!("round {turn}: incentive by uid, in 65535ths: {:?}", epoch.incentive);
         state.advance(&epoch)?;

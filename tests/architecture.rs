@@ -9,7 +9,7 @@ use tauscore::KERNELS;
 
 /// Floors from the ground up. A module may name its own floor and those below.
 const FLOORS: [&[&str]; 7] = [
-    &["error", "data", "fixed", "matrix", "progress", "Error", "Result"],
+    &["error", "data", "fixed", "matrix", "progress", "whole", "Error", "Result"],
     &["device"],
     &["nn", "models"],
     &["stages", "KERNELS"],

@@ -637,6 +637,35 @@ fn exact_answers_are_right_or_wrong() {
     );
 }
 
+#[test]
+fn a_round_in_parts_gives_the_files_of_the_whole() {
+    let place = place();
+    let round = rows();
+    place.good_score(&["round.jsonl", "--references", "references.jsonl", "--out", "whole"]);
+    let mut measured = Vec::new();
+    for part in 0..3 {
+        let rows: Vec<Value> = round.iter().skip(part).step_by(3).cloned().collect();
+        let [rounds, file, out] = ["jsonl", "measured", "out"].map(|end| format!("part{part}.{end}"));
+        place.write(&rounds, lines(&rows));
+        place.good_score(&[&rounds, "--references", "references.jsonl", "--save-measured", &file, "--out", &out]);
+        measured.extend(["--measured".to_owned(), file]);
+    }
+    let measured: Vec<&str> = measured.iter().map(String::as_str).collect();
+    let run = place.good_score(&[&ROUND[..], &measured, &["--out", "merged"]].concat());
+    assert!(run.err.contains("0 tokens of distinct texts embedded"), "{}", run.err);
+    for file in ["scores.jsonl", "miners.json", "copies.json", "weights.json", "criteria.toml"] {
+        let [whole, merged] = ["whole", "merged"].map(|folder| place.read(&format!("{folder}/{file}")));
+        assert_eq!(whole, merged, "{file}");
+    }
+
+    let run = place.score(&[&ROUND[..], &["--measured", "round.jsonl", "--out", "none"]].concat());
+    assert!(run.code == 2 && run.err.contains("round.jsonl: header"), "{}", run.err);
+    let run = place.score(&[&ROUND[..], &["--save-measured", "no/such", "--out", "none"]].concat());
+    assert!(run.code == 2 && run.err.contains("there is no folder no"), "{}", run.err);
+    let run = place.score(&[&ROUND[..], &measured[..2], &["--max-tokens", "8", "--out", "none"]].concat());
+    assert!(run.code == 2 && run.err.contains("max_tokens") && run.err.contains("8 here"), "{}", run.err);
+}
+
 /// The arrays that ship, as three miners would send them.
 #[test]
 fn logits_that_came_with_responses_are_judged() {

@@ -11,7 +11,7 @@ use common::{devices, model, package};
 use tauscore::config::{Config, EncoderConfig, LossKind, Precision};
 use tauscore::data::{Options, ReferenceRow, Round, Row, Source};
 use tauscore::device::Device;
-use tauscore::pipeline::{self, Copied, Embedder, Outcome, ScoredMiner, ScoredResponse};
+use tauscore::pipeline::{self, Copied, Embedder, Models, Outcome, ScoredMiner, ScoredResponse};
 use tauscore::stages::novelty::Against;
 use tauscore::stages::score::Unanswered;
 
@@ -78,7 +78,7 @@ fn by_embedding() -> Config {
 }
 
 fn score(embedder: &Embedder, round: &Round, history: &[Round], config: &Config) -> Outcome {
-    pipeline::score(embedder, None, round, history, None, config, &mut |_| {}).unwrap()
+    pipeline::score(&mut Models::new(embedder, None), round, history, None, config, &mut |_| {}).unwrap()
 }
 
 fn nearest(k: usize) -> Config {
@@ -266,7 +266,8 @@ fn what_came_with_a_row_must_be_of_the_precision() {
         score(&embedder, &round(vec![row("a", integers.clone()), row("b", integers.clone())]), &[], &by_embedding());
     assert_eq!(outcome.responses[1].novelty, 0.0, "a row of integers is taken as it is");
     let error = |rows: Vec<Row>| {
-        let refused = pipeline::score(&embedder, None, &round(rows), &[], None, &by_embedding(), &mut |_| {});
+        let refused =
+            pipeline::score(&mut Models::new(&embedder, None), &round(rows), &[], None, &by_embedding(), &mut |_| {});
         let error = refused.expect_err("not what the encoder makes");
         assert!(error.remedy().is_some_and(|remedy| remedy.contains("precision = \"f32\"")), "{error}: the way out");
         error.to_string()

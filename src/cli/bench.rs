@@ -10,7 +10,7 @@ use super::{Console, DeviceArgs, ModelArgs, Outcome, Status, write_json, write_t
 use crate::config::{Config, LossKind};
 use crate::device::parity::Prepared;
 use crate::device::{Device, Kernel, ceiling};
-use crate::pipeline::{self, Embedder};
+use crate::pipeline::{self, Embedder, Models};
 use crate::progress::Event;
 use crate::{KERNELS, Result};
 
@@ -150,7 +150,7 @@ fn stages(args: &BenchArgs, device: &Device, console: &Console) -> Result<Vec<St
     let began = Instant::now();
     // What a language model costs is told for itself: all of the demo's round would take long on a CPU.
     config.loss.kind = LossKind::Embedding;
-    let outcome = pipeline::score(&embedder, None, &round, &[], None, &config, &mut |event| {
+    let outcome = pipeline::score(&mut Models::new(&embedder, None), &round, &[], None, &config, &mut |event| {
         console.event(&event);
         if let Event::Ended { stage, seconds } = event {
             rows.push(StageRow { stage, seconds, tokens_per_second: None, responses_per_second: responses / seconds });

@@ -8,7 +8,7 @@ use super::score::{earnings, ranking};
 use super::{Console, DeviceArgs, LossArgs, ModelArgs, Outcome, Status, criteria, load_judge, write_json, write_text};
 use crate::data::{Options, ReferenceRow, Round, Row, Source};
 use crate::matrix::Csr;
-use crate::pipeline;
+use crate::pipeline::{self, Models};
 use crate::stages::emission::{OWNER_CUT, Split};
 use crate::stages::yuma::{Epoch, Fields, Hyperparameters, State};
 use crate::{Error, Result, fixed::U96F32};
@@ -72,10 +72,12 @@ pub(super) fn run(args: &DemoArgs, console: &Console, out: &mut dyn Write) -> Ou
             ),
         )?;
     }
+    // The validators are of one machine here: what one's models read, they need not read for another.
+    let mut models = Models::new(&embedder, judge.as_ref());
     let mut outcomes = Vec::new();
     for (validator, (name, _)) in VALIDATORS.iter().enumerate() {
         let seen = sample(&round, validator)?;
-        let outcome = pipeline::score(&embedder, judge.as_ref(), &seen, &[], None, &config, &mut console.listener())?;
+        let outcome = pipeline::score(&mut models, &seen, &[], None, &config, &mut console.listener())?;
         pipeline::write(&args.out.join(name), &seen, &outcome, &config, None::<&()>)?;
         if text {
             write_text(out, &format!("\n{name} ({} questions)\n{}", seen.prompts().len(), ranking(&outcome)))?;

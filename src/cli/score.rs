@@ -7,7 +7,7 @@ use super::table::table;
 use super::{Console, DeviceArgs, LossArgs, ModelArgs, Outcome, Status, criteria, load_judge, write_json, write_text};
 use crate::config::Config;
 use crate::data::{Options, Round, Source};
-use crate::pipeline::{self, EpochResult};
+use crate::pipeline::{self, EpochResult, Models};
 use crate::stages::yuma::State;
 use crate::{Error, Result};
 
@@ -40,6 +40,12 @@ pub(super) struct ScoreArgs {
     /// Leave bad rows out and list them instead of ending at the first
     #[arg(long)]
     skip_bad: bool,
+    /// What the models said before, of this round's parts or of earlier rounds: a file of --save-measured; repeatable
+    #[arg(long, value_name = "FILE")]
+    measured: Vec<PathBuf>,
+    /// Keep what the models said in this file, for --measured
+    #[arg(long, value_name = "FILE")]
+    save_measured: Option<PathBuf>,
     /// Where the results go: a new folder, or one that an earlier run wrote
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -55,6 +61,9 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     args.loss.apply(&mut config);
     // Whatever can be refused is refused before a model is fetched and hours are spent.
     pipeline::check_folder(&args.out)?;
+    if let Some(path) = &args.save_measured {
+        check_place(path)?;
+    }
     let options = Options { skip_bad: args.skip_bad };
     let sources = |paths: &[PathBuf]| paths.iter().map(Source::path).collect::<Vec<_>>();
     let (round, mut skipped) = Round::read(sources(&args.rounds), sources(&args.references), options)?;
@@ -90,8 +99,12 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     let embedder = args.model.load(&mut config, &args.device, device, console)?;
     let device = embedder.device();
     let judge = load_judge(&mut config, device, args.model.offline, console)?;
-    let outcome =
-        pipeline::score(&embedder, judge.as_ref(), &round, &history, subnet, &config, &mut console.listener())?;
+    let mut models = Models::new(&embedder, judge.as_ref());
+    args.measured.iter().try_for_each(|path| models.read(path))?;
+    let outcome = pipeline::score(&mut models, &round, &history, subnet, &config, &mut console.listener())?;
+    if let Some(path) = &args.save_measured {
+        models.save(path)?;
+    }
     let epoch = match (&state, &args.validator) {
         (Some(state), Some(validator)) => Some(pipeline::epoch(device, state, validator, &outcome)?),
         _ => None,
@@ -108,6 +121,22 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     let epoch = epoch.as_ref().map(|result| (result, earnings(result, who)));
     report(args, console, out, &round, &outcome, &config, epoch, &skipped)?;
     Ok(Status::Good)
+}
+
+/// Checks that a file can be made at `path`.
+fn check_place(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if folder.is_dir() && !path.is_dir() {
+        return Ok(());
+    }
+    let problem =
+        if path.is_dir() { "it is a folder".into() } else { format!("there is no folder {}", folder.display()) };
+    Err(Error::File {
+        file: path.display().to_string(),
+        field: "--save-measured".into(),
+        problem,
+        remedy: "name a file in a folder that is there".into(),
+    })
 }
 
 #[expect(clippy::too_many_arguments, reason = "it joins everything that the command has found")]

@@ -117,6 +117,26 @@ impl Embeddings {
         Ok(())
     }
 
+    /// Keeps the first `count` rows.
+    pub fn truncate(&mut self, count: usize) {
+        match &mut self.rows {
+            Rows::Exact(values) => values.truncate(count * self.width),
+            Rows::F32(values) => values.truncate(count * self.width),
+        }
+    }
+
+    /// Those of its rows that `rows` names, in that order.
+    pub fn select(&self, rows: &[u32]) -> Self {
+        fn all<T: Copy>(values: &[T], width: usize, rows: &[u32]) -> Vec<T> {
+            rows.iter().flat_map(|row| &values[*row as usize * width..(*row as usize + 1) * width]).copied().collect()
+        }
+        let rows = match &self.rows {
+            Rows::Exact(values) => Rows::Exact(all(values, self.width, rows)),
+            Rows::F32(values) => Rows::F32(all(values, self.width, rows)),
+        };
+        Self { width: self.width, rows }
+    }
+
     /// How many words of 32 bits a row takes on a device.
     pub(crate) fn words_in_row(&self) -> usize {
         match self.rows {
@@ -160,6 +180,12 @@ mod tests {
         let floats = Embeddings { width: 2, rows: Rows::F32(vec![1.0, 0.0, 0.0, -1.0]) };
         assert_eq!(floats.words(&[1]), [0, 0xbf80_0000], "the bits");
         assert_eq!((floats.count(), floats.words_in_row(), floats.precision()), (2, 2, Precision::F32), "the sizes");
+        let other_way = exact.select(&[1, 0, 1]);
+        assert_eq!(other_way.rows, Rows::Exact(vec![3, 4, -32_768, 1, -1, 2, 3, 4, -32_768]), "as they are named");
+        assert_eq!(floats.select(&[]).count(), 0, "none");
+        let mut first = other_way.clone();
+        first.truncate(1);
+        assert_eq!(first.rows, exact.row(1), "the first of them");
         assert!(exact.append(floats.rows).is_err(), "precisions are not mixed");
         assert_eq!(exact.count(), 2, "what is refused leaves nothing behind");
     }

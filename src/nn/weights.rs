@@ -78,6 +78,11 @@ impl Weights {
         }
     }
 
+    /// What the header says under `key`, beside its tensors.
+    pub(crate) fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.metadata().as_ref()?.get(key).map(String::as_str)
+    }
+
     /// The names of all tensors.
     pub(crate) fn names(&self) -> Vec<String> {
         self.metadata.offset_keys()

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use super::hotkey;
+use super::{Present, hotkey};
 use crate::Result;
 use crate::data::{Response, Round};
 use crate::device::Device;
@@ -74,10 +74,11 @@ pub struct Proof {
     pub excerpt: String,
 }
 
-/// Looks for copies: one [`Copied`] for each response.
+/// Looks for copies: one [`Copied`] for each response. `arrivals` are the round's.
 pub(super) fn find(
     device: &Device,
     round: &Round,
+    arrivals: &[Vec<u32>],
     history: &[Round],
     subnet: Option<&State>,
     bits: u32,
@@ -86,18 +87,16 @@ pub(super) fn find(
     if bits == 0 {
         return Ok(all);
     }
-    let arrivals = round.arrivals();
     let questions: Vec<Question<'_>> = round
         .prompts()
         .iter()
-        .zip(&arrivals)
+        .zip(arrivals)
         .map(|(prompt, arrivals)| Question {
             known: prompt.text.as_deref().into_iter().chain(prompt.reference.as_deref()).collect(),
             answers: arrivals.iter().map(|index| answer(&round.responses()[*index as usize])).collect(),
         })
         .collect();
-    let index: HashMap<&str, u32> =
-        round.miners().iter().zip(0..).map(|(miner, index)| (miner.hotkey.as_str(), index)).collect();
+    let present = Present::new(round);
     // The oldest first: rounds as they are given, and the responses of each as they arrived.
     let mut earlier: Vec<(&Round, &Response)> = Vec::new();
     for of in history {
@@ -105,7 +104,7 @@ pub(super) fn find(
     }
     let bank: Vec<Answer<'_>> = earlier
         .iter()
-        .map(|(of, row)| Answer { text: &row.text, miner: index.get(hotkey(of, row.miner)).copied().unwrap_or(NOBODY) })
+        .map(|(of, row)| Answer { text: &row.text, miner: present.index(of, row).unwrap_or(NOBODY) })
         .collect();
 
     let findings = copies::copies(device, &questions, &bank, bits)?;
@@ -135,7 +134,7 @@ fn copied(
     bits: u32,
 ) -> Copied {
     let certainty = f64::from(finding.certainty(bits)) / 65_536.0;
-    let copy = source.filter(|_| finding.bits() >= f64::from(bits)).map(|(of, source, history)| {
+    let copy = source.filter(|_| finding.counts(bits)).map(|(of, source, history)| {
         let (kind, excerpt) = copies::compare(&row.text, &source.text);
         let (own, theirs) = (hotkey(round, row.miner), hotkey(of, source.miner));
         Copy {

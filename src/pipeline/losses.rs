@@ -6,7 +6,8 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::Embedder;
-use super::judge::{Case, Judge, Judged, Judgement, Reading};
+use super::judge::{Case, Judge, Judgement, Reading};
+use super::measurements::{CaseMeasurements, Judging, TextMeasurements, Verdict};
 use super::texts::{Embedded, Texts};
 use crate::config::{LossConfig, LossKind};
 use crate::data::{Prompt, Response, Round};
@@ -70,15 +71,18 @@ pub fn measure(
 ) -> Result<Vec<Measured>> {
     config.check()?;
     let measure = Measure::new(round, config)?;
+    let mut cases = CaseMeasurements::default();
+    let judging = judge.map(|judge| Judging { judge, known: &mut cases });
     let Some(embedder) = embedder.filter(|_| config.kind.embeds()) else {
-        return measure.measure(round, None, judge, &[], listen);
+        return measure.measure(round, None, judging, &[], listen);
     };
-    let mut texts = Texts::new(embedder);
+    let mut measured = TextMeasurements::new(embedder);
+    let mut texts = Texts::new(embedder, &mut measured);
     round.responses().iter().filter(|row| row.embedding.is_none()).for_each(|row| texts.want(&row.text));
     measure.embeds().iter().for_each(|reference| texts.want(reference));
     texts.embed(listen)?;
     let rows = texts.rows(round)?;
-    measure.measure(round, Some(Embedded { texts: &texts, rows: &rows }), judge, &[], listen)
+    measure.measure(round, Some(Embedded { texts: &texts, rows: &rows }), judging, &[], listen)
 }
 
 /// Checks that every prompt has a reference that `config` can measure by, and that what rows name is there. Whoever scores for long asks before.
@@ -143,7 +147,7 @@ impl<'a> Measure<'a> {
         &self,
         round: &Round,
         embedded: Option<Embedded<'_>>,
-        judge: Option<&Judge>,
+        judge: Option<Judging<'_>>,
         copies: &[bool],
         listen: Listener<'_>,
     ) -> Result<Vec<Measured>> {
@@ -230,10 +234,10 @@ fn judged(
     round: &Round,
     prompts: &[&str],
     references: &[&str],
-    judge: &Judge,
+    mut judge: Judging<'_>,
     reading: &Reading,
     listen: Listener<'_>,
-) -> Result<Vec<std::result::Result<Judged, String>>> {
+) -> Result<Vec<Verdict>> {
     let cases = round.responses().iter().map(|row| {
         let prompt = row.prompt as usize;
         // A blank answer is none.
@@ -255,7 +259,7 @@ fn judged(
 }
 
 /// The response's probability, in the geometric mean of its tokens.
-fn fluency(judged: std::result::Result<Judged, String>) -> Measured {
+fn fluency(judged: Verdict) -> Measured {
     let judged = match judged {
         Ok(judged) => judged,
         Err(problem) => return Measured::faulty(problem),
@@ -270,14 +274,7 @@ fn widened(losses: &[f32]) -> Vec<f64> {
 }
 
 /// Each response against the others to its prompt.
-fn relative(
-    round: &Round,
-    judged: Vec<std::result::Result<Judged, String>>,
-    copies: &[bool],
-    sum: bool,
-    clip: f64,
-    gate: f64,
-) -> Vec<Measured> {
+fn relative(round: &Round, judged: Vec<Verdict>, copies: &[bool], sum: bool, clip: f64, gate: f64) -> Vec<Measured> {
     let mut texts: HashMap<(u32, &str), usize> = HashMap::new();
     let mut of_prompts = vec![(Vec::new(), Vec::new()); round.prompts().len()];
     let mut measured = Vec::with_capacity(judged.len());

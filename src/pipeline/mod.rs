@@ -8,6 +8,7 @@ mod files;
 pub mod forecast;
 pub mod judge;
 mod losses;
+mod measurements;
 mod texts;
 
 use std::collections::HashMap;
@@ -19,10 +20,11 @@ pub use epoch::{EpochResult, epoch, validator};
 pub use files::{check_folder, write};
 pub use judge::Judge;
 pub use losses::{Measured, check_references, measure};
+pub use measurements::Models;
 
 use crate::Result;
 use crate::config::Config;
-use crate::data::{Round, Uid};
+use crate::data::{Response, Round, Uid};
 use crate::progress::{Event, Listener};
 use crate::stages::eval::{Estimate, Resamples};
 use crate::stages::novelty::{self, Against, Bank, NOBODY};
@@ -30,6 +32,7 @@ use crate::stages::score::Unanswered;
 use crate::stages::weights::{self, Tally};
 use crate::stages::yuma::State;
 use losses::Measure;
+use measurements::Judging;
 use texts::{Embedded, Texts};
 
 /// What came of one response.
@@ -108,16 +111,14 @@ pub struct Outcome {
 }
 
 /// Scores `round` by `config`, with the responses of `history` (earlier rounds) as what was answered before. `subnet`
-/// gives uids to hotkeys, where it is known, and overrules those of the rows. `judge` is the language model that the criteria's kind of
-/// loss needs ([`LossConfig::reading`](crate::config::LossConfig::reading)).
+/// gives uids to hotkeys, where it is known, and overrules those of the rows. What `models` said in the rounds before they are not asked again.
 ///
 /// # Errors
 /// As [`check_references`]; [`Error::Usage`](crate::Error::Usage) if an embedding has another width than the model's;
 /// [`Error::Row`](crate::Error::Row) if an embedding that came with a row is not one of the embedder's precision;
 /// [`Error::Device`](crate::Error::Device) if the device fails; [`Error::Io`](crate::Error::Io) if a file of logits cannot be read.
 pub fn score(
-    embedder: &Embedder,
-    judge: Option<&Judge>,
+    models: &mut Models<'_>,
     round: &Round,
     history: &[Round],
     subnet: Option<&State>,
@@ -127,8 +128,12 @@ pub fn score(
     config.check()?;
     let measure = Measure::new(round, &config.loss)?;
     let began = Instant::now();
-    let mut texts = Texts::new(embedder);
-    for row in round.responses().iter().chain(history.iter().flat_map(Round::responses)) {
+    models.begin();
+    let Models { embedder, judge, texts, cases } = models;
+    let mut texts = Texts::new(embedder, texts);
+    // What is not compared with need not be embedded.
+    let banked = if config.novelty.against == Against::Batch { &[] } else { history };
+    for row in round.responses().iter().chain(banked.iter().flat_map(Round::responses)) {
         if row.embedding.is_none() {
             texts.want(&row.text);
         }
@@ -136,7 +141,7 @@ pub fn score(
     measure.embeds().iter().for_each(|reference| texts.want(reference));
     texts.embed(listen)?;
     let rows = texts.rows(round)?;
-    let (bank_rows, bank_miners) = bank(&mut texts, round, history)?;
+    let (bank_rows, bank_miners) = bank(&mut texts, round, banked)?;
     let seconds = began.elapsed().as_secs_f64();
     let (device, embeddings) = (embedder.device(), texts.embeddings());
 
@@ -148,6 +153,7 @@ pub fn score(
                        new; name them with --history";
         listen(Event::Warning { message: message.into() });
     }
+    let arrivals = round.arrivals();
     let miners_of: Vec<u32> = round.responses().iter().map(|row| row.miner).collect();
     let bank = Bank { rows: &bank_rows, miners: &bank_miners };
     let novelties = novelty::novelty(
@@ -155,7 +161,7 @@ pub fn score(
         embeddings,
         &rows,
         &miners_of,
-        &round.arrivals(),
+        &arrivals,
         bank,
         (config.novelty.against, config.novelty.nearest),
     )?;
@@ -163,13 +169,14 @@ pub fn score(
 
     let began = Instant::now();
     listen(Event::Began { stage: "copies", total: round.responses().len() as u64, unit: "responses" });
-    let copied = copies::find(device, round, history, subnet, config.copies.bits)?;
+    let copied = copies::find(device, round, &arrivals, history, subnet, config.copies.bits)?;
     listen(Event::Ended { stage: "copies", seconds: began.elapsed().as_secs_f64() });
 
     let began = Instant::now();
     listen(Event::Began { stage: "accuracy", total: round.responses().len() as u64, unit: "responses" });
     let copies: Vec<bool> = copied.iter().map(|copied| copied.copy.is_some()).collect();
-    let judgements = measure.measure(round, Some(Embedded { texts: &texts, rows: &rows }), judge, &copies, listen)?;
+    let judging = judge.map(|judge| Judging { judge, known: cases });
+    let judgements = measure.measure(round, Some(Embedded { texts: &texts, rows: &rows }), judging, &copies, listen)?;
     listen(Event::Ended { stage: "accuracy", seconds: began.elapsed().as_secs_f64() });
 
     let responses: Vec<ScoredResponse> = round
@@ -210,15 +217,27 @@ pub fn score(
 
 /// The history bank: the embeddings' rows of earlier rounds' responses, and whose they are in this one.
 fn bank(texts: &mut Texts<'_>, round: &Round, history: &[Round]) -> Result<(Vec<u32>, Vec<u32>)> {
-    let index: HashMap<&str, u32> =
-        round.miners().iter().zip(0..).map(|(miner, index)| (miner.hotkey.as_str(), index)).collect();
+    let present = Present::new(round);
     let (mut rows, mut miners) = (Vec::new(), Vec::new());
     for earlier in history {
         rows.extend(texts.rows(earlier)?);
-        let names = earlier.responses().iter().map(|row| hotkey(earlier, row.miner));
-        miners.extend(names.map(|name| index.get(name).copied().unwrap_or(NOBODY)));
+        miners.extend(earlier.responses().iter().map(|row| present.index(earlier, row).unwrap_or(NOBODY)));
     }
     Ok((rows, miners))
+}
+
+/// The miners of this round, by whom those of earlier rounds are known again.
+struct Present<'a>(HashMap<&'a str, u32>);
+
+impl<'a> Present<'a> {
+    fn new(round: &'a Round) -> Self {
+        Self(round.miners().iter().zip(0..).map(|(miner, index)| (miner.hotkey.as_str(), index)).collect())
+    }
+
+    /// The index in this round of who gave a response of `of`; `None` if he answers nothing here.
+    fn index(&self, of: &Round, response: &Response) -> Option<u32> {
+        self.0.get(hotkey(of, response.miner)).copied()
+    }
 }
 
 fn hotkey(round: &Round, miner: u32) -> &str {
@@ -270,17 +289,17 @@ pub const ENOUGH: usize = 20;
 /// Resamples of the prompts behind an interval.
 const RESAMPLES: usize = 1000;
 
-/// The interval of the mean of accuracies, one a prompt.
-fn interval(accuracies: &[f64]) -> Option<[f64; 2]> {
+/// The interval of the mean of accuracies, one a prompt. `draws` keeps the resamples of so many prompts.
+fn interval(accuracies: &[f64], draws: &mut HashMap<usize, Resamples>) -> Option<[f64; 2]> {
     if accuracies.len() < ENOUGH {
         return None;
     }
+    let draws = draws.entry(accuracies.len()).or_insert_with_key(|prompts| Resamples::new(*prompts, RESAMPLES));
     let mean = |counts: &[u32]| {
         let sum: f64 = accuracies.iter().zip(counts).map(|(accuracy, count)| accuracy * f64::from(*count)).sum();
         sum / accuracies.len() as f64
     };
-    let means = Resamples::new(accuracies.len(), RESAMPLES).map(mean);
-    let estimate = Estimate::new(None, means.into_iter().map(Some));
+    let estimate = Estimate::new(None, draws.map(mean).into_iter().map(Some));
     Some([estimate.low?, estimate.high?])
 }
 
@@ -320,10 +339,11 @@ fn miners(
         miner.accuracy += scored.accuracy;
         miner.tally.sum += u64::from(scored.score);
     }
+    let mut draws = HashMap::new();
     for (miner, accuracies) in miners.iter_mut().zip(&mut accuracies) {
         // The order of the file must not matter to the draws.
         accuracies.sort_unstable_by(f64::total_cmp);
-        miner.accuracy_interval = interval(accuracies);
+        miner.accuracy_interval = interval(accuracies, &mut draws);
         miner.novelty /= miner.prompts as f64;
         miner.accuracy /= miner.prompts as f64;
         miner.tally.prompts = match unanswered {

@@ -1,23 +1,26 @@
 //! The distinct texts of a round, and where each one's embedding stands.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Instant;
 
 use super::Embedder;
+use super::measurements::{Digest, TextMeasurements};
 use crate::data::{Response, Round};
 use crate::device::Device;
 use crate::nn::{Embeddings, Precision, Rows};
 use crate::progress::{Event, Listener};
+use crate::stages::tokens::Tokens;
 use crate::{Error, Result};
 
-/// Distinct texts and, once embedded, their embeddings, together with those that came with rows. Equal texts are embedded once.
+/// Distinct texts and, once embedded, their embeddings, together with those that came with rows. Equal texts are embedded once, and
+/// those that are known not at all.
 pub(super) struct Texts<'a> {
     embedder: &'a Embedder,
-    order: Vec<&'a str>,
+    measured: &'a mut TextMeasurements,
+    /// What is not known.
+    order: Vec<(&'a str, Digest)>,
     place: HashMap<&'a str, u32>,
-    /// First those of the texts, in order.
-    embeddings: Embeddings,
-    counts: Vec<Count>,
     tokens: u64,
 }
 
@@ -29,44 +32,42 @@ pub(super) struct Embedded<'a> {
 }
 
 /// How long a text is.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Count {
     pub(super) tokens: u32,
     pub(super) truncated: bool,
 }
 
 impl<'a> Texts<'a> {
-    pub(super) fn new(embedder: &'a Embedder) -> Self {
-        Self {
-            embedder,
-            order: Vec::new(),
-            place: HashMap::new(),
-            embeddings: Embeddings::new(embedder.precision(), embedder.width()),
-            counts: Vec::new(),
-            tokens: 0,
-        }
+    /// With what is known of texts.
+    pub(super) fn new(embedder: &'a Embedder, measured: &'a mut TextMeasurements) -> Self {
+        Self { embedder, measured, order: Vec::new(), place: HashMap::new(), tokens: 0 }
     }
 
     /// Notes a text to embed.
     pub(super) fn want(&mut self, text: &'a str) {
-        self.place.entry(text).or_insert_with(|| {
-            self.order.push(text);
-            self.order.len() as u32 - 1
-        });
+        let Entry::Vacant(place) = self.place.entry(text) else { return };
+        let digest = *blake3::hash(text.as_bytes()).as_bytes();
+        place.insert(self.measured.ask(&digest).unwrap_or_else(|| {
+            self.order.push((text, digest));
+            (self.measured.embeddings().count() + self.order.len()) as u32 - 1
+        }));
     }
 
     /// Embeds all texts that are wanted.
     pub(super) fn embed(&mut self, listen: Listener<'_>) -> Result<()> {
         let began = Instant::now();
         listen(Event::Began { stage: "embedding", total: self.order.len() as u64, unit: "texts" });
+        let mut done = 0;
         for chunk in self.order.chunks(self.embedder.chunk()) {
-            let (tokens, embeddings) = self.embedder.embed(chunk)?;
-            self.embeddings.append(embeddings.rows)?;
-            for text in tokens {
-                self.tokens += text.ids.len() as u64;
-                self.counts.push(Count { tokens: text.ids.len() as u32, truncated: text.truncated });
-            }
-            listen(Event::Advanced { stage: "embedding", done: self.counts.len() as u64 });
+            let (texts, digests): (Vec<&str>, Vec<Digest>) = chunk.iter().copied().unzip();
+            let (tokens, embeddings) = self.embedder.embed(&texts)?;
+            let count = |text: &Tokens| Count { tokens: text.ids.len() as u32, truncated: text.truncated };
+            let counts: Vec<Count> = tokens.iter().map(count).collect();
+            self.tokens += counts.iter().map(|count| u64::from(count.tokens)).sum::<u64>();
+            done += counts.len() as u64;
+            self.measured.add(digests.into_iter().zip(counts), embeddings.rows)?;
+            listen(Event::Advanced { stage: "embedding", done });
         }
         listen(Event::Ended { stage: "embedding", seconds: began.elapsed().as_secs_f64() });
         Ok(())
@@ -79,7 +80,7 @@ impl<'a> Texts<'a> {
 
     /// All embeddings so far.
     pub(super) fn embeddings(&self) -> &Embeddings {
-        &self.embeddings
+        self.measured.embeddings()
     }
 
     /// How many tokens were embedded.
@@ -94,12 +95,12 @@ impl<'a> Texts<'a> {
 
     /// The length of a text that was wanted.
     pub(super) fn count(&self, text: &str) -> Count {
-        self.counts[self.row(text) as usize]
+        self.measured.count(self.row(text))
     }
 
     /// The row of each response of a round. Embeddings that came along are added to the others.
     pub(super) fn rows(&mut self, round: &Round) -> Result<Vec<u32>> {
-        let width = self.embeddings.width;
+        let width = self.embeddings().width;
         if let Some(length) = round.embedding_length().filter(|length| *length != width) {
             return Err(Error::Usage {
                 argument: "embedding".into(),
@@ -117,8 +118,7 @@ impl<'a> Texts<'a> {
                     }
                     Precision::F32 => Rows::F32(unit(numbers)),
                 };
-                self.embeddings.append(row)?;
-                Ok(self.embeddings.count() as u32 - 1)
+                self.measured.append(row)
             }
         };
         round.responses().iter().map(row).collect()
@@ -137,11 +137,19 @@ fn integers(numbers: &[f32]) -> Result<Vec<i16>, String> {
         }
         row.push(*number as i16);
     }
-    let length = row.iter().map(|number| u64::from(number.unsigned_abs()).pow(2)).sum::<u64>().isqrt();
-    if length.abs_diff(1 << 15) > SLACK {
-        return Err(format!("is a row of length {length}, and the exact encoder's are of length 32768"));
+    if !is_unit(&row) {
+        return Err(format!("is a row of length {}, and the exact encoder's are of length 32768", length(&row)));
     }
     Ok(row)
+}
+
+/// Whether a row of the exact encoder's integers may be one of its own.
+pub(super) fn is_unit(row: &[i16]) -> bool {
+    length(row).abs_diff(1 << 15) <= SLACK
+}
+
+fn length(row: &[i16]) -> u64 {
+    row.iter().map(|number| u64::from(number.unsigned_abs()).pow(2)).sum::<u64>().isqrt()
 }
 
 /// An embedding that came with a row, scaled to unit length in f64, in order, so that every machine gets the same bits. Its

@@ -14,7 +14,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{Read, Write as _};
+use std::io::Read;
 use std::path::Path;
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use super::arithmetic::GELU_ENTRIES;
 use crate::progress::{Event, Listener};
-use crate::{Error, Result};
+use crate::{Error, Result, whole};
 
 /// The integer model's name beside the checkpoint that it was made from.
 pub const FILE: &str = "model.xq1";
@@ -304,16 +304,7 @@ impl IntegerModel {
     /// # Errors
     /// [`Error::Io`].
     pub fn write(&self, path: &Path) -> Result<()> {
-        let failed = |error| Error::io(path, error);
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // Not `NamedTempFile::new`, whose files nobody else may read.
-        let mut file = tempfile::Builder::new()
-            .prefix(".tauscore-")
-            .make_in(parent, |path| File::options().write(true).create_new(true).open(path))
-            .map_err(failed)?;
-        file.write_all(&self.to_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-        file.persist(path).map_err(|error| failed(error.error))?;
-        Ok(())
+        whole::write(path, |file| std::fs::write(file, self.to_bytes()))
     }
 
     /// The bytes of the file.
