@@ -304,7 +304,7 @@ impl IntegerModel {
     /// # Errors
     /// [`Error::Io`].
     pub fn write(&self, path: &Path) -> Result<()> {
-        whole::write(path, |file| std::fs::write(file, self.to_bytes()))
+        whole::write(path, &self.to_bytes())
     }
 
     /// The bytes of the file.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use safetensors::SafeTensorError;
-use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
+use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde::{Deserialize, Serialize};
 
 use super::super::judge::Judged;
@@ -163,7 +163,7 @@ impl Models<'_> {
         // A single key, since a map of several has no order.
         let metadata = serde_json::to_string(&header).map_err(|error| Error::io(path, error.into()))?;
         let metadata = HashMap::from([(HEADER.to_owned(), metadata)]);
-        whole::write(path, |file| serialize_to_file(views, Some(metadata), file).map_err(std::io::Error::other))
+        whole::write(path, &serialize(views, Some(metadata)).map_err(failed)?)
     }
 }
 
