@@ -204,17 +204,21 @@ impl Judge {
     /// The passages' losses, with events.
     fn losses(&self, prefixes: &[&[u32]], passages: &[Passage<'_>], listen: Listener<'_>) -> Result<Vec<Vec<f32>>> {
         let total = self.model.tokens(prefixes, passages)?;
-        // The sample costs a hundredth of what it tells about at most: what is short is over before it is told.
-        if self.device().is_cpu() && total >= 128 * SAMPLE as u64 {
+        // The samples cost a hundredth of what they tell about at most: what is short is over before it is told.
+        if self.device().is_cpu() && total >= 200 * SAMPLE as u64 {
             let sample = vec![0; SAMPLE];
             let passage = Passage { prefix: 0, tokens: &sample, scored: one(1..SAMPLE) };
-            let began = Instant::now();
-            self.model.losses(&[&[]], &[passage], |event| {
-                if matches!(event, Event::Warning { .. }) {
-                    listen(event);
-                }
-            })?;
-            let seconds = began.elapsed().as_secs_f64() * total as f64 / SAMPLE as f64;
+            let mut seconds = 0.0;
+            // The first one also wakes threads and touches all weights for the first time.
+            for _ in 0..2 {
+                let began = Instant::now();
+                self.model.losses(&[&[]], std::slice::from_ref(&passage), |event| {
+                    if matches!(event, Event::Warning { .. }) {
+                        listen(event);
+                    }
+                })?;
+                seconds = began.elapsed().as_secs_f64() * total as f64 / SAMPLE as f64;
+            }
             listen(Event::Expected { stage: STAGE, seconds });
         }
         self.model.losses(prefixes, passages, listen)
