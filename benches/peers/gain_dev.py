@@ -168,19 +168,28 @@ def rouge_l(response, reference):
     return 2 * common / (len(left) + len(right))
 
 
+def repeats(text):
+    """Whether fewer than a quarter of a text's runs of three words are different ones."""
+    words = re.findall(r"[^\W_]+", text.lower())
+    runs = list(zip(words, words[1:], words[2:], strict=False))
+    return len(runs) >= 20 and 4 * len(set(runs)) < len(runs)
+
+
 def centred(gains, pairs, miners, prompts):
-    """Gains less the median over each prompt's distinct, non-empty honest responses, cut to +-CLIP."""
+    """Gains less the median over each prompt's distinct, non-empty honest responses, cut to +-CLIP; -CLIP for what repeats itself."""
     result = gains.copy()
     at_prompt = {prompt: index for index, prompt in enumerate(prompts)}
     at_miner = {miner: index for index, miner in enumerate(miners)}
     distinct = {}
     for pair in pairs:
-        if not pair["miner"].startswith(ATTACK) and pair["response"].strip():
+        if not pair["miner"].startswith(ATTACK) and pair["response"].strip() and not repeats(pair["response"]):
             value = gains[at_miner[pair["miner"]], at_prompt[pair["prompt_id"]]]
             distinct.setdefault(pair["prompt_id"], {})[pair["response"]] = value
     for prompt_id, values in distinct.items():
         column = at_prompt[prompt_id]
         result[:, column] = np.clip(gains[:, column] - np.nanmedian(list(values.values())), -CLIP, CLIP)
+    for pair in filter(lambda pair: repeats(pair["response"]), pairs):
+        result[at_miner[pair["miner"]], at_prompt[pair["prompt_id"]]] = -CLIP
     return result
 
 

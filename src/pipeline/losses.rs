@@ -285,7 +285,8 @@ fn relative(round: &Round, judged: Vec<Verdict>, copies: &[bool], sum: bool, cli
         let (responses, signals) = &mut of_prompts[row.prompt as usize];
         responses.push(index);
         let copy = copies.get(index).copied().unwrap_or(false);
-        signals.push(Signal { text, copy, gain: -loss, surprise: judged.surprise });
+        let repeats = loss::repeats(&row.text);
+        signals.push(Signal { text, copy, repeats, gain: -loss, surprise: judged.surprise });
         measured.push(Measured::new(loss, 0.0).with_tokens(widened(&judged.token_losses)));
     }
     for (responses, signals) in &of_prompts {

@@ -7,11 +7,13 @@ pub(crate) mod cosine;
 mod exact;
 mod logits;
 pub mod relative;
+mod repetition;
 
 pub use answer::Matcher;
 pub use arrays::Fault;
 pub use logits::{Judged, LARGEST_LOSS, logits, logprobs};
 use regex::Regex;
+pub use repetition::repeats;
 
 use crate::Result;
 use crate::device::Device;
