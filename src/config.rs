@@ -103,7 +103,8 @@ pub struct LossConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference_tokens: Option<usize>,
     /// With kinds that compare losses: the distance from the median of a prompt's responses, in nats per token, from which on accuracy
-    /// is 0 or 1. 0.3 if left out; with [`LossKind::ExplainedSum`] in nats, 28.8 if left out.
+    /// is 0 or 1. 0.3 if left out; with [`LossKind::ExplainedSum`] in nats, 28.8 if left out. With [`LossKind::MutualGain`] the sum's is as many
+    /// times as large as a response's tokens may be many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
     /// With [`LossKind::Contrast`]: what cosines are divided by. 0.1 if left out.
@@ -122,6 +123,8 @@ pub enum LossKind {
     /// How much the response helps a language model to foretell the reference's tokens, against the prompt's other responses.
     #[default]
     ReferenceGain,
+    /// The lesser of [`LossKind::ReferenceGain`] and [`LossKind::ExplainedSum`]: response and reference have to explain each other.
+    MutualGain,
     /// How much the reference helps it to foretell the response's tokens, against the prompt's other responses.
     Explained,
     /// The same, summed over the response's tokens: longer responses may gain more.
@@ -144,8 +147,9 @@ pub enum LossKind {
 
 impl LossKind {
     /// All of them, by the names that they have in criteria.
-    pub const ALL: [(&'static str, Self); 10] = [
+    pub const ALL: [(&'static str, Self); 11] = [
         ("reference_gain", Self::ReferenceGain),
+        ("mutual_gain", Self::MutualGain),
         ("explained", Self::Explained),
         ("explained_sum", Self::ExplainedSum),
         ("information", Self::Information),
@@ -161,6 +165,7 @@ impl LossKind {
     pub fn judgement(self) -> Option<Judgement> {
         match self {
             Self::ReferenceGain => Some(Judgement::ReferenceGain),
+            Self::MutualGain => Some(Judgement::MutualGain),
             Self::Explained | Self::ExplainedSum => Some(Judgement::Explained),
             Self::Information => Some(Judgement::Information),
             Self::Lm => Some(Judgement::Response),

@@ -226,8 +226,10 @@ fn smollm2_gives_pytorchs_gains() {
     let judge = Judge::load(&Device::cpu(), &path, None).unwrap();
     let golden = json("datasets/reference/smollm2_losses.json");
     let rows = golden["gains"].as_array().unwrap();
+    let mean = |losses: &[f32]| losses.iter().copied().map(f64::from).sum::<f64>() / losses.len() as f64;
     for (judgement, judged, baseline, share) in [
         (Judgement::ReferenceGain, "nll_reference_given_response", "nll_reference", true),
+        (Judgement::MutualGain, "nll_reference_given_response", "nll_reference", true),
         (Judgement::Explained, "nll_response_given_reference", "nll_response", true),
         (Judgement::Information, "nll_response", "nll_response_unprompted", false),
     ] {
@@ -245,9 +247,14 @@ fn smollm2_gives_pytorchs_gains() {
             let right = [judged, baseline].map(|field| floats(&row[field]));
             let off = worst(&found.token_losses, &right[0]).max(worst(&found.baseline, &right[1]));
             assert!(off < 1e-3, "{judgement:?}, {}: {off}", row["miner"]);
-            let mean = |losses: &[f32]| losses.iter().copied().map(f64::from).sum::<f64>() / losses.len() as f64;
             let loss = mean(&right[0]) - mean(&right[1]);
             assert!((found.loss().unwrap() - loss).abs() < 1e-4, "{judgement:?}, {}", row["miner"]);
+            let own = ["nll_response", "nll_response_given_reference"].map(|field| floats(&row[field]));
+            let explained = (mean(&own[0]) - mean(&own[1])) * own[0].len() as f64;
+            match found.explained {
+                Some(found) => assert!((found - explained).abs() < 1e-2, "{judgement:?}, {}: {found}", row["miner"]),
+                None => assert!(judgement != Judgement::MutualGain, "{} has tokens", row["miner"]),
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ const WORDS: [&str; 12] =
 fn rows() -> Vec<Row> {
     let mut noise = Noise::new(11);
     let mut rows = Vec::new();
-    for prompt in 0..7 {
+    for (prompt, asked) in WORDS.iter().enumerate().take(7) {
         for miner in 0..12 {
             let length = match noise.below(10) {
                 0 => continue,
@@ -32,7 +32,7 @@ fn rows() -> Vec<Row> {
             let words: Vec<&str> = (0..length).map(|_| WORDS[noise.below(12) as usize]).collect();
             rows.push(Row {
                 prompt_id: format!("p{prompt}"),
-                prompt: Some(format!("Where do they meet, {}?", WORDS[prompt])),
+                prompt: Some(format!("Where do they meet, {asked}?")),
                 miner: format!("m{miner}"),
                 response: words.join(" "),
                 block: Some(u64::from(noise.below(5))),
@@ -87,7 +87,7 @@ fn a_round_in_parts_is_the_round_at_once() {
     let earlier: Vec<Row> = rows.iter().step_by(5).map(|row| Row { block: None, ..row.clone() }).collect();
     let history = [round(&earlier)];
     let kinds = [
-        (LossKind::ReferenceGain, Precision::Exact),
+        (LossKind::MutualGain, Precision::Exact),
         (LossKind::ReferenceGain, Precision::F32),
         (LossKind::ExplainedSum, Precision::Exact),
         (LossKind::Lm, Precision::Exact),

@@ -83,6 +83,9 @@ struct JudgedRow<'a> {
     tokens: usize,
     /// Mean loss of the response's own tokens.
     surprise: Option<f64>,
+    /// How much less these cost together where the reference is known. Only where that is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explained: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     token_losses: Option<&'a [f32]>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -270,6 +273,7 @@ fn judged_row(judged: &Judged, sum: bool, all: bool) -> JudgedRow<'_> {
         gain: loss.filter(|_| !judged.baseline.is_empty()).map(|loss| -loss),
         tokens: judged.token_losses.len(),
         surprise: judged.surprise,
+        explained: judged.explained,
         token_losses: all.then_some(judged.token_losses.as_slice()),
         baseline_losses: (all && !judged.baseline.is_empty()).then_some(judged.baseline.as_slice()),
     }

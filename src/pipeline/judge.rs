@@ -24,6 +24,8 @@ pub enum Judgement {
     Response,
     /// The reference, given the prompt and the response, against the reference given the prompt alone.
     ReferenceGain,
+    /// The same, and beside it what [`Judgement::Explained`] compares.
+    MutualGain,
     /// The response, given the prompt and the reference, against the response given the prompt alone.
     Explained,
     /// The response, given the prompt, against the response given an empty prompt.
@@ -33,7 +35,7 @@ pub enum Judgement {
 impl Judgement {
     /// Whether it needs a reference.
     pub fn needs_reference(self) -> bool {
-        matches!(self, Self::ReferenceGain | Self::Explained)
+        matches!(self, Self::ReferenceGain | Self::MutualGain | Self::Explained)
     }
 }
 
@@ -57,6 +59,9 @@ pub struct Judged {
     pub baseline: Vec<f32>,
     /// Mean loss of the response's own tokens, given the prompt, in nats; `None` if it has none.
     pub surprise: Option<f64>,
+    /// With [`Judgement::MutualGain`]: how much less the response's own tokens cost where the reference is known, in nats, together; `None` if it
+    /// has none.
+    pub explained: Option<f64>,
 }
 
 impl Judged {
@@ -117,6 +122,8 @@ struct Plan {
     baseline: Option<usize>,
     /// The passage whose first losses are those of the response, and how many these are.
     response: (usize, usize),
+    /// The passage of the response, given the reference.
+    explained: Option<usize>,
 }
 
 impl Judge {
@@ -193,10 +200,15 @@ impl Judge {
             .map(|passage| Passage { prefix: passage.prefix, tokens: &passage.tokens, scored: passage.scored.clone() })
             .collect();
         let losses = self.losses(&prefixes, &passages, listen)?;
-        let judged = |plan: Plan| Judged {
-            token_losses: losses[plan.judged.0][plan.judged.1..].to_vec(),
-            baseline: plan.baseline.map_or_else(Vec::new, |passage| losses[passage].clone()),
-            surprise: mean(&losses[plan.response.0][..plan.response.1]),
+        let judged = |plan: Plan| {
+            let own = &losses[plan.response.0][..plan.response.1];
+            let explained = plan.explained.and_then(|passage| Some(mean(own)? - mean(&losses[passage])?));
+            Judged {
+                token_losses: losses[plan.judged.0][plan.judged.1..].to_vec(),
+                baseline: plan.baseline.map_or_else(Vec::new, |passage| losses[passage].clone()),
+                surprise: mean(own),
+                explained: explained.map(|mean| mean * own.len() as f64),
+            }
         };
         Ok(plans.into_iter().map(|plan| plan.map(judged)).collect())
     }
@@ -249,24 +261,26 @@ impl Judge {
         Ok(match reading.judgement {
             Judgement::Response => {
                 let judged = work.passage(prompt, response.to_vec(), all(response));
-                Plan { judged: (judged, 0), baseline: None, response: (judged, response.len()) }
+                Plan { judged: (judged, 0), baseline: None, response: (judged, response.len()), explained: None }
             }
-            Judgement::ReferenceGain => {
+            Judgement::ReferenceGain | Judgement::MutualGain => {
                 let tokens = [cut, again, reference].concat();
                 let scored = vec![0..cut.len(), cut.len() + again.len()..tokens.len()];
                 let judged = work.passage(prompt, tokens, scored);
                 let baseline = work.passage(prompt, reference.to_vec(), all(reference));
-                Plan { judged: (judged, cut.len()), baseline: Some(baseline), response: (judged, cut.len()) }
+                let explained = (reading.judgement == Judgement::MutualGain)
+                    .then(|| work.passage(&[prompt, reference, again].concat(), cut.to_vec(), all(cut)));
+                Plan { judged: (judged, cut.len()), baseline: Some(baseline), response: (judged, cut.len()), explained }
             }
             Judgement::Explained => {
                 let judged = work.passage(&[prompt, reference, again].concat(), cut.to_vec(), all(cut));
                 let baseline = work.passage(prompt, cut.to_vec(), all(cut));
-                Plan { judged: (judged, 0), baseline: Some(baseline), response: (baseline, cut.len()) }
+                Plan { judged: (judged, 0), baseline: Some(baseline), response: (baseline, cut.len()), explained: None }
             }
             Judgement::Information => {
                 let judged = work.passage(prompt, cut.to_vec(), all(cut));
                 let baseline = work.passage(nothing, cut.to_vec(), all(cut));
-                Plan { judged: (judged, 0), baseline: Some(baseline), response: (judged, cut.len()) }
+                Plan { judged: (judged, 0), baseline: Some(baseline), response: (judged, cut.len()), explained: None }
             }
         })
     }

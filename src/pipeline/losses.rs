@@ -163,7 +163,10 @@ impl<'a> Measure<'a> {
                 let judged = judged(round, prompts, references, judge, reading, listen)?;
                 Ok(match reading.judgement {
                     Judgement::Response => judged.into_iter().map(fluency).collect(),
-                    _ => relative(round, judged, copies, *sum, *clip, *gate),
+                    _ => {
+                        let sum_clip = clip * reading.response_tokens as f64;
+                        relative(round, judged, copies, *sum, [*clip, sum_clip], *gate)
+                    }
                 })
             }
             Self::Embedding { references } => embedding(round, references, embedded()?),
@@ -273,25 +276,39 @@ fn widened(losses: &[f32]) -> Vec<f64> {
     losses.iter().copied().map(f64::from).collect()
 }
 
-/// Each response against the others to its prompt.
-fn relative(round: &Round, judged: Vec<Verdict>, copies: &[bool], sum: bool, clip: f64, gate: f64) -> Vec<Measured> {
+/// Each response against the others to its prompt: by its gain, and, where it is known how the reference explains it, by the lesser of
+/// the two.
+fn relative(
+    round: &Round,
+    judged: Vec<Verdict>,
+    copies: &[bool],
+    sum: bool,
+    [clip, sum_clip]: [f64; 2],
+    gate: f64,
+) -> Vec<Measured> {
     let mut texts: HashMap<(u32, &str), usize> = HashMap::new();
-    let mut of_prompts = vec![(Vec::new(), Vec::new()); round.prompts().len()];
+    let mut of_prompts = vec![(Vec::new(), Vec::new(), Vec::new()); round.prompts().len()];
     let mut measured = Vec::with_capacity(judged.len());
     for (index, (row, judged)) in round.responses().iter().zip(judged).enumerate() {
         let judged = judged.unwrap_or_default();
         let loss = if sum { judged.total() } else { judged.loss() }.unwrap_or(LARGEST_LOSS);
         let text = *texts.entry((row.prompt, &row.text)).or_insert(index);
-        let (responses, signals) = &mut of_prompts[row.prompt as usize];
+        let (responses, signals, explained) = &mut of_prompts[row.prompt as usize];
         responses.push(index);
         let copy = copies.get(index).copied().unwrap_or(false);
         let repeats = loss::repeats(&row.text);
-        signals.push(Signal { text, copy, repeats, gain: -loss, surprise: judged.surprise });
+        let signal = Signal { text, copy, repeats, gain: -loss, surprise: judged.surprise };
+        signals.push(signal);
+        explained.extend(judged.explained.map(|gain| Signal { gain, ..signal }));
         measured.push(Measured::new(loss, 0.0).with_tokens(widened(&judged.token_losses)));
     }
-    for (responses, signals) in &of_prompts {
+    for (responses, signals, explained) in &of_prompts {
         for (response, accuracy) in responses.iter().zip(accuracies(signals, clip, gate)) {
             measured[*response].accuracy = accuracy;
+        }
+        let of_explained = responses.iter().zip(signals).filter(|(_, signal)| signal.surprise.is_some());
+        for ((response, _), accuracy) in of_explained.zip(accuracies(explained, sum_clip, gate)) {
+            measured[*response].accuracy = measured[*response].accuracy.min(accuracy);
         }
     }
     measured

@@ -142,6 +142,7 @@ impl Models<'_> {
         let losses: Vec<f32> =
             judged.iter().flat_map(|judged| judged.token_losses.iter().chain(&judged.baseline)).copied().collect();
         let surprises: Vec<f64> = judged.iter().map(|judged| judged.surprise.unwrap_or(f64::NAN)).collect();
+        let explained: Vec<f64> = judged.iter().map(|judged| judged.explained.unwrap_or(f64::NAN)).collect();
         header.losses = losses.len();
 
         let (dtype, rows) = self.texts.rows();
@@ -154,6 +155,7 @@ impl Models<'_> {
             ("cases.judged", Dtype::U32, vec![cases.len()], bytemuck::cast_slice(&of_judged)),
             ("cases.baseline", Dtype::U32, vec![cases.len()], bytemuck::cast_slice(&of_baseline)),
             ("cases.surprise", Dtype::F64, vec![cases.len()], bytemuck::cast_slice(&surprises)),
+            ("cases.explained", Dtype::F64, vec![cases.len()], bytemuck::cast_slice(&explained)),
             ("cases.losses", Dtype::F32, vec![losses.len()], bytemuck::cast_slice(&losses)),
         ];
         let failed = |error: SafeTensorError| Error::io(path, std::io::Error::other(error));
@@ -200,6 +202,7 @@ fn cases(file: &mut Weights, mut header: Header) -> Result<Vec<(Digest, Verdict)
     let judged: Vec<u32> = column(file, "cases.judged", &[count], Dtype::U32)?;
     let baseline: Vec<u32> = column(file, "cases.baseline", &[count], Dtype::U32)?;
     let surprises: Vec<f64> = column(file, "cases.surprise", &[count], Dtype::F64)?;
+    let explained: Vec<f64> = column(file, "cases.explained", &[count], Dtype::F64)?;
     let losses: Vec<f32> = column(file, "cases.losses", &[header.losses], Dtype::F32)?;
     let lengths = judged.iter().chain(&baseline).map(|length| *length as usize);
     if lengths.sum::<usize>() != losses.len() || losses.iter().any(|loss| !loss.is_finite()) {
@@ -208,8 +211,9 @@ fn cases(file: &mut Weights, mut header: Header) -> Result<Vec<(Digest, Verdict)
     let mut rest = losses.into_iter();
     let mut take = |length: u32| rest.by_ref().take(length as usize).collect();
     let verdicts = (0..count).map(|case| {
-        let surprise = Some(surprises[case]).filter(|surprise| surprise.is_finite());
-        let judged = Judged { token_losses: take(judged[case]), baseline: take(baseline[case]), surprise };
+        let [surprise, explained] =
+            [surprises[case], explained[case]].map(|nats| Some(nats).filter(|nats| nats.is_finite()));
+        let judged = Judged { token_losses: take(judged[case]), baseline: take(baseline[case]), surprise, explained };
         (digests[case], header.problems.remove(&case).map_or(Ok(judged), Err))
     });
     Ok(verdicts.collect())
