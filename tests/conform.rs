@@ -1,4 +1,5 @@
 //! Rows of weights held to the SDKs: recorded calls, NumPy's own numbers, and the traps that give no error.
+#![expect(clippy::expect_used, reason = "a data set that cannot be read must fail the test")]
 
 mod common;
 
@@ -233,4 +234,22 @@ fn padding_is_in_f64_and_the_rest_in_f32() {
     let padded = [0.5 + 1e-5, 0.25 + 1e-5, 0.25 + 1e-5, 1e-5].map(|weight: f64| weight / total);
     assert_eq!(of(4), Floats::F64(padded.to_vec()), "padded");
     assert_eq!(of(5), Floats::F64(vec![0.25; 4]), "a subnet below its own minimum");
+}
+
+/// `storage-subnet#145`: a NaN became the same weight for everybody.
+#[test]
+fn storage_subnet_145_nan_for_everybody_is_not_sent() {
+    let (sent, found) = tried(Sdk::Nine, &[0, 1, 2], &[f64::NAN; 3], &subnet(3, 1, 65_535));
+    assert_eq!(sent.map(|sent| sent.values), Ok(vec![65_535; 3]), "what the SDK would send");
+    assert_eq!(names(&found), ["all_zero", "dropped"], "both are named");
+    assert!(found.iter().all(Trap::forbids), "and either keeps it from being written");
+}
+
+/// `BittAudio#1`: weights went by place, not by uid, so only the lowest uids got any.
+#[test]
+fn bittaudio_1_padding_by_place_is_not_sent() {
+    let (sent, found) = tried(Sdk::Ten, &[7, 9], &[0.6, 0.4], &subnet(10, 3, 65_535));
+    let sent = sent.expect("no error of the SDK");
+    assert_eq!((sent.uids[0], sent.values[0]), (0, 65_535), "the weight of uid 7 goes to uid 0");
+    assert_eq!(names(&found), ["padded", "by_place"], "which is named");
 }

@@ -245,9 +245,13 @@ impl Row {
             (Ok(_), []) => return Ok(Status::Good),
             (Ok(_), forbidden) => {
                 let names: Vec<&str> = forbidden.iter().map(|trap| trap.name()).collect();
-                let remedy = format!("mend what the warnings say, or take it with --allow {}", names.join(" --allow "));
-                let problem = format!("it is in {} that must not be sent: {}", count(&names, "trap"), names.join(", "));
-                usage("the row", problem, &remedy)
+                let options = names.iter().map(|name| match *name {
+                    "padded" => "--below-minimum pad".to_owned(),
+                    name => format!("--allow {name}"),
+                });
+                let options = options.collect::<Vec<_>>().join(" ");
+                let remedy = format!("mend what the warnings say, or have it written as it is with {options}");
+                usage("the row", format!("must not be sent as it is: {}", names.join(", ")), &remedy)
             }
         };
         console.error(&refusal);
@@ -269,25 +273,24 @@ impl Row {
 
     /// Writes the row, whole or not at all.
     fn write(&self, path: &Path, form: Form, sent: &Sent) -> Result<()> {
-        let by = |key: &dyn Fn(usize) -> String| -> Map<String, Value> {
-            let pairs = sent.uids.iter().zip(&sent.values);
-            pairs.map(|(&uid, &value)| (key(uid as usize), Value::from(value))).collect()
-        };
-        let row = match form {
-            Form::Uid => json!(by(&|uid| uid.to_string())),
-            Form::Hotkey => json!(by(&|uid| self.hotkey(uid).to_owned())),
-            Form::U16 => json!({"uids": sent.uids, "values": sent.values}),
+        let pairs = || sent.uids.iter().copied().zip(sent.values.iter().copied());
+        let text = match form {
+            Form::Uid => serde_json::to_string(&pairs().collect::<BTreeMap<_, _>>()),
+            Form::Hotkey => {
+                let named = pairs().map(|(uid, value)| (self.hotkey(uid as usize), value));
+                serde_json::to_string(&named.collect::<BTreeMap<_, _>>())
+            }
+            Form::U16 => serde_json::to_string(&json!({"uids": sent.uids, "values": sent.values})),
             Form::Given => {
-                let (uids, weights) = as_given(Sdk::Eleven, &self.given);
-                Value::Object(uids.iter().map(i64::to_string).zip(weights.into_iter().map(Value::from)).collect())
+                let (uids, shares) = as_given(Sdk::Eleven, &self.given);
+                serde_json::to_string(&uids.into_iter().zip(shares).collect::<BTreeMap<_, _>>())
             }
         };
         let failed = |error: std::io::Error| Error::io(path, error);
         let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut file = tempfile::Builder::new().prefix(".tauscore-").tempfile_in(folder).map_err(failed)?;
-        let mut text = serde_json::to_string(&row).map_err(|error| failed(error.into()))?;
-        text.push('\n');
-        file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+        let text = text.map_err(|error| failed(error.into()))?;
+        writeln!(file, "{text}").and_then(|()| file.as_file().sync_all()).map_err(failed)?;
         // Group and others may read it, as they may what a program writes elsewhere; a temporary file is private.
         #[cfg(unix)]
         {
@@ -396,12 +399,14 @@ fn shares(miners: &[(String, f64)], metagraph: &Metagraph, console: &Console) ->
     let total: f64 = shares.iter().sum();
     if !gone.is_empty() {
         let share = lost / (lost + total).max(f64::MIN_POSITIVE) * 100.0;
+        let who = if gone.len() == 1 {
+            "1 miner is not in the metagraph and gets".into()
+        } else {
+            format!("{} miners are not in the metagraph and get", gone.len())
+        };
         let more = if gone.len() > SHOWN { ", ..." } else { "" };
-        console.warn(&format!(
-            "{} not in the metagraph and get nothing, {share:.2} % of the row: {}{more}",
-            if gone.len() == 1 { "1 miner is".to_owned() } else { format!("{} miners are", gone.len()) },
-            gone[..gone.len().min(SHOWN)].join(", ")
-        ));
+        let names = gone[..gone.len().min(SHOWN)].join(", ");
+        console.warn(&format!("{who} nothing, {share:.2} % of the row: {names}{more}"));
     }
     if total > 0.0 {
         shares.iter_mut().for_each(|share| *share /= total);
@@ -526,14 +531,6 @@ fn read_text(path: &Path) -> Result<String> {
 
 fn usage(argument: &str, problem: impl Into<String>, remedy: &str) -> Error {
     Error::Usage { argument: argument.to_owned(), problem: problem.into(), remedy: remedy.to_owned() }
-}
-
-/// A number of things, in words.
-fn count(things: &[&str], what: &str) -> String {
-    match things.len() {
-        1 => format!("a {what}"),
-        several => format!("{several} {what}s"),
-    }
 }
 
 /// What to do about an error of the SDK, where the row comes from a round.

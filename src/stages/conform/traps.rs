@@ -10,9 +10,9 @@ use super::{Environment, Sdk, SdkError, Sent, Subnet};
 pub enum Trap {
     /// No distribution can keep to the limit, so all are weighed alike.
     #[error(
-        "{length} weights with a limit of {limit:.4} leave room for one row only: all {length} get the same, whatever they earned{}; weigh more miners than {:.0}",
+        "{length} weights with a limit of {limit:.4} leave room for one row only: all {length} get the same, whatever they earned{}; {}",
         if *.zeros > 0 { format!(", {} that earned nothing included", .zeros) } else { String::new() },
-        (1.0 / .limit).floor()
+        if *.limit > 0.0 { format!("weigh more than {:.0} miners", (1.0 / .limit).floor()) } else { "the limit leaves nothing to anybody".into() }
     )]
     Uniform {
         /// How many share the row.
