@@ -74,7 +74,7 @@ enum Command {
     Epoch(epoch::EpochArgs),
     /// Tell what a row of weights would bring its validator, or thousands of what-ifs
     Forecast(forecast::ForecastArgs),
-    /// Preview the row of weights that an SDK would send, with its traps, and write it for the tools
+    /// Preview the weights that an SDK would send, with every trap, and write them for tools
     Weights(weights::WeightsArgs),
     /// Tell what a block emits, when that halves, and how a subnet's part is split
     Emission(emission::EmissionArgs),

@@ -47,7 +47,7 @@ pub(super) struct WeightsArgs {
     /// The part of the weights that SDKs 9 and 10 leave out from below, in 65535ths
     #[arg(long, value_name = "Q", default_value_t = 0)]
     exclude_quantile: u16,
-    /// The validator that sends it, by uid or hotkey: its lone weight on itself is exempt from limit and minimum
+    /// The validator that sends it, by uid or hotkey: the chain and SDK 11 exempt its lone weight on itself from limit and minimum
     #[arg(long, value_name = "UID|HOTKEY")]
     validator: Option<String>,
     /// What becomes of a row with too few weights: error (nothing is written), pad (every uid gets 1e-5, as SDKs 9 and 10 do unasked), or
