@@ -55,20 +55,23 @@ pub(super) fn list<T>(values: &[T], repr: impl Fn(&T) -> String) -> String {
     format!("[{}]", values.iter().map(repr).collect::<Vec<_>>().join(", "))
 }
 
-/// `repr` of a float: the fewest digits that give it back, with an exponent below 1e-4 and from 1e16 on.
+/// `repr` of a float: the fewest digits that give it back, the nearest of these, of two the even one; with an exponent below 1e-4 and from
+/// 1e16 on.
 pub(super) fn repr(value: f64) -> String {
-    if value.is_nan() {
-        return "nan".into();
+    // Rust has as few digits, but rounds halves up; told how many, it rounds them to even.
+    let shortest = format!("{value:e}");
+    let Some((digits, Ok(exponent))) = shortest.split_once('e').map(|(digits, e)| (digits, e.parse::<i32>())) else {
+        return shortest.to_lowercase();
+    };
+    let decimals = digits.trim_start_matches('-').len().saturating_sub(2);
+    let gives_back = |text: &String| text.parse() == Ok(value);
+    if (-4..16).contains(&exponent) {
+        let decimals = usize::try_from(decimals as i32 - exponent).unwrap_or(0).max(1);
+        return Some(format!("{value:.decimals$}")).filter(gives_back).unwrap_or_else(|| format!("{value:?}"));
     }
-    let (magnitude, text) = (value.abs(), format!("{value:?}"));
-    if magnitude == 0.0 || !value.is_finite() || (1e-4..1e16).contains(&magnitude) {
-        return text;
-    }
-    let text = format!("{value:e}");
-    match text.split_once('e').map(|(digits, exponent)| (digits, exponent.parse::<i32>())) {
-        Some((digits, Ok(exponent))) => format!("{digits}e{exponent:+03}"),
-        _ => text,
-    }
+    let text = Some(format!("{value:.decimals$e}")).filter(gives_back).unwrap_or(shortest);
+    let digits = text.split('e').next().unwrap_or_default();
+    format!("{digits}e{exponent:+03}")
 }
 
 #[cfg(test)]
@@ -109,6 +112,14 @@ mod tests {
             (123_456_789_012_345_680.0, "1.2345678901234568e+17"),
             (1e16, "1e+16"),
             (-1e300, "-1e+300"),
+            (12.5, "12.5"),
+            (100.0, "100.0"),
+            // Halfway between two of as many digits.
+            (f64::from(11.969_925_f32), "11.969924926757812"),
+            (f64::from(8.241_714_5_f32), "8.241714477539062"),
+            (f64::from(0.019_975_662_f32), "0.019975662231445312"),
+            (2_f64.powi(-44), "5.684341886080802e-14"),
+            (9_007_199_254_740_993.0, "9007199254740992.0"),
             (f64::NAN, "nan"),
             (f64::NEG_INFINITY, "-inf"),
         ];
