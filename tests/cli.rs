@@ -2086,3 +2086,200 @@ fn score_is_by_reference_gain_if_nothing_else_is_said() {
     let run = place.run(&args);
     assert!(run.code == 2 && run.err.contains("prompt \"p1\": its text is not known"), "{}", run.err);
 }
+
+/// A metagraph as `btcli --json subnets metagraph` prints it, of ten uids of which 0 is the owner's.
+fn metagraph(minimum: u16, limit: u16) -> String {
+    let keys = |letter: &str| (0..10).map(|uid| format!("{letter}{uid}")).collect::<Vec<_>>();
+    json!({
+        "netuid": 3, "num_uids": 10, "hotkeys": keys("h"), "coldkeys": keys("c"), "owner_hotkey": "h0", "owner_coldkey": "c0",
+        "min_allowed_weights": minimum, "max_weights_limit": limit, "block": 7,
+    })
+    .to_string()
+}
+
+/// Four miners who earned something, one who did not, and one who has left.
+const EARNED: &str = r#"[{"miner":"h4","weight_u16":65535},{"miner":"h5","weight_u16":40000},{"miner":"h7","weight_u16":30000},
+    {"miner":"h9","weight_u16":9000},{"miner":"h8","weight_u16":0},{"miner":"stranger","weight_u16":500}]"#;
+
+#[test]
+fn weights_are_previewed_and_written_in_every_form() {
+    let place = Place::new();
+    place.write("miners.json", EARNED);
+    place.write("m.json", metagraph(1, 65_535));
+    for sdk in ["9", "10", "11"] {
+        for (form, right) in [
+            ("uid", r#"{"4":65535,"5":40000,"7":30000,"9":9000}"#),
+            ("hotkey", r#"{"h4":65535,"h5":40000,"h7":30000,"h9":9000}"#),
+            ("u16", r#"{"uids":[4,5,7,9],"values":[65535,40000,30000,9000]}"#),
+        ] {
+            let run = place.run(&[
+                "weights",
+                "miners.json",
+                "--sdk",
+                sdk,
+                "--metagraph",
+                "m.json",
+                "-o",
+                "w.json",
+                "--format",
+                form,
+            ]);
+            assert_eq!((run.code, place.read("w.json").trim()), (0, right), "SDK {sdk} {form}: {}", run.err);
+            assert!(run.out.starts_with(&format!("SDK {sdk} would send 4 of 10 uids\n")), "{}", run.out);
+            let gone = "1 miner is not in the metagraph and gets nothing, 0.34 % of the row: stranger";
+            assert_eq!(run.err, format!("warning: {gone}\n"), "nothing else to say");
+        }
+    }
+    assert_eq!(place.names(), ["m.json", "miners.json", "w.json"], "nothing is left behind");
+}
+
+#[test]
+fn weights_in_a_trap_are_not_written() {
+    let place = Place::new();
+    place.write("miners.json", EARNED);
+    place.write("m.json", metagraph(1, 13_107));
+    let of = |more: &[&str]| {
+        place.run(
+            &[&["weights", "miners.json", "--sdk", "11", "--metagraph", "m.json", "-q", "-o", "w.json"], more].concat(),
+        )
+    };
+    let run = of(&[]);
+    assert_eq!(run.code, 1, "a finding: {}", run.err);
+    insta::assert_snapshot!(run.err, @r"
+    error: the row: must not be sent as it is: uniform
+      help: mend what the warnings say, or have it written as it is with --allow uniform
+    ");
+    assert!(!place.path("w.json").exists(), "not written");
+    let run = of(&["--allow", "uniform", "--json"]);
+    assert_eq!(run.code, 0, "allowed: {}", run.err);
+    assert_eq!(place.read("w.json"), "{\"4\":65535,\"5\":65535,\"7\":65535,\"9\":65535}\n", "all alike");
+    let found: Value = serde_json::from_str(&run.out).unwrap();
+    let traps: Vec<&str> =
+        found["traps"].as_array().unwrap().iter().map(|trap| trap["name"].as_str().unwrap()).collect();
+    assert_eq!(traps, ["uniform", "over_limit"], "both are told");
+    assert_eq!(found["written"], "w.json", "and where it went");
+}
+
+#[test]
+fn a_row_below_the_minimum_is_refused_padded_or_burned() {
+    let place = Place::new();
+    place.write("miners.json", EARNED);
+    place.write("m.json", metagraph(8, 65_535));
+    let of = |sdk: &str, policy: &str| {
+        let args = ["weights", "miners.json", "--sdk", sdk, "--metagraph", "m.json", "-o", "w.json", "--format", "u16"];
+        let run = place.run(&[&args[..], &["--below-minimum", policy]].concat());
+        let written = place.path("w.json").exists().then(|| place.json("w.json")["values"].clone());
+        let _ = fs::remove_file(place.path("w.json"));
+        (run.code, written, run.err)
+    };
+    let (code, written, error) = of("11", "error");
+    assert_eq!((code, written), (1, None), "SDK 11 sends nothing");
+    let said = "error: SDK 11: sends nothing: ChainError: Subnet 3 requires at least 8 weights; only 4 are nonzero";
+    assert!(error.contains(said), "{error}");
+    let (code, written, error) = of("10", "error");
+    assert_eq!((code, written), (1, None), "SDK 10 would pad");
+    assert!(error.contains("warning: padded: 4 weights where the subnet wants 8: every one of the 10 uids"), "{error}");
+    assert!(error.contains("as it is with --below-minimum pad"), "{error}");
+    let padded = json!([1, 1, 1, 1, 65_535, 40_001, 1, 30_001, 1, 9001]);
+    for sdk in ["9", "10", "11"] {
+        let (code, written, error) = of(sdk, "pad");
+        assert_eq!((code, written), (0, Some(padded.clone())), "SDK {sdk} pads: {error}");
+        let (code, written, error) = of(sdk, "burn");
+        // Half of the eight weights are missing, so half of the row goes to uid 0.
+        let burned = json!([65_535, 1, 1, 1, 29_715, 18_137, 13_603, 4081]);
+        assert_eq!((code, written), (0, Some(burned)), "SDK {sdk}: {error}");
+        assert!(
+            error.contains("4 of 8 weights were earned by nobody: 50.00 % of the row goes to uid 0 (h0)"),
+            "{error}"
+        );
+        assert!(error.contains("the least weight there is goes to uids 1, 2, 3"), "{error}");
+    }
+}
+
+/// `lium-io#1123`: the uid to burn at had passed to a miner, who was paid.
+#[test]
+fn lium_io_1123_nothing_is_burned_at_a_uid_of_somebody_else() {
+    let place = Place::new();
+    place.write("miners.json", EARNED);
+    place.write("m.json", metagraph(8, 65_535).replace("[\"c0\"", "[\"c9\""));
+    let args =
+        ["weights", "miners.json", "--sdk", "11", "--metagraph", "m.json", "-o", "w.json", "--below-minimum", "burn"];
+    for uid in [&[][..], &["--burn-uid", "0"]] {
+        let run = place.run(&[&args[..], uid].concat());
+        assert_eq!(run.code, 2, "{}", run.err);
+        assert!(run.err.contains("uid 0 belongs to coldkey c9, and the subnet to c0: it would be paid"), "{}", run.err);
+        assert!(!place.path("w.json").exists(), "not written");
+    }
+}
+
+#[test]
+fn weights_come_from_scores_and_from_mappings_too() {
+    let place = Place::new();
+    place.write("m.json", metagraph(1, 65_535));
+    let row = |prompt: &str, miner: &str, score: u16| {
+        let score = f64::from(score) / 65_535.0;
+        json!({"prompt_id": prompt, "miner": miner, "novelty": 1.0, "accuracy": 1.0, "score": score, "chars": 1})
+            .to_string()
+    };
+    // h2 answered one prompt of two.
+    place.write("scores.jsonl", [row("p", "h1", 60_000), row("q", "h1", 20_000), row("p", "h2", 20_000)].join("\n"));
+    place.write("by_hotkey.json", r#"{"h1": 0.5, "h2": 0.125}"#);
+    place.write("by_uid.json", r#"{"1": 4, "2": 1}"#);
+    place.write(
+        "weights.json",
+        r#"{"by_hotkey": {"h1": 0.5, "h2": 0.125}, "by_uid": {}, "u16": {"uids": [], "values": []}}"#,
+    );
+    for file in ["scores.jsonl", "by_hotkey.json", "by_uid.json", "weights.json"] {
+        let run = place.run(&["weights", file, "--sdk", "11", "--metagraph", "m.json", "-o", "w.json"]);
+        assert_eq!((run.code, place.read("w.json").trim()), (0, r#"{"1":65535,"2":16384}"#), "{file}: {}", run.err);
+    }
+    for (text, said) in [
+        (r#"{"h1": -1}"#, "bad.json: h1: is no weight, a number from 0 up"),
+        (r#"[{"miner": "h1"}]"#, "bad.json: [0].weight_u16: is no weight"),
+        ("[{}]", "bad.json: [0].miner: is missing"),
+        ("NaN", "bad.json: (file): expected value at line 1"),
+        (r#"{"h1": 1, "1": 2}"#, "MINERS: \"1\" and \"h1\" are both uid 1"),
+    ] {
+        place.write("bad.json", text);
+        let run = place.run(&["weights", "bad.json", "--sdk", "11", "--metagraph", "m.json"]);
+        assert!(run.code == 2 && run.err.contains(said), "{text}: {} {}", run.code, run.err);
+    }
+}
+
+#[test]
+fn recorded_calls_are_run_and_compared() {
+    let place = Place::new();
+    let recorded = package().join("datasets/weights/cases.json.gz").display().to_string();
+    for (python, numpy) in [("3.11", "2.0"), ("3.12", "2.4")] {
+        let run = place.run(&["weights", "--cases", &recorded, "--python", python, "--numpy", numpy]);
+        assert_eq!((run.code, run.err.as_str()), (0, "cases 167, differing 0\n"), "Python {python}, NumPy {numpy}");
+        assert_eq!(run.out.lines().count(), 167, "a line each");
+    }
+    let case = |id: &str, weights: Value, expect: Value| {
+        let mut case = json!({
+            "id": id, "api": "conform", "n": 4, "min_allowed_weights": 1, "max_weight_limit_u16": 65_535, "weights_form": "mapping",
+            "uids": {"range": 2}, "weights": weights, "unknown": [],
+        });
+        if !expect.is_null() {
+            case["expect"] = expect;
+        }
+        case
+    };
+    let nan = json!(["nan", 1]);
+    let file = json!({"cases": [
+        case("good", json!(["1e-45", "5e-46"]), Value::Null),
+        case("bad", nan, json!({"error": "all_zero"})),
+    ]});
+    place.write("cases.json", file.to_string());
+    let run = place.run(&["weights", "--cases", "cases.json"]);
+    assert_eq!(run.code, 1, "a difference");
+    assert_eq!(
+        run.out,
+        "{\"id\":\"good\",\"uids\":[0,1],\"values\":[65535,32768]}\n{\"id\":\"bad\",\"error\":\"not_finite_or_negative\"}\n",
+        "with and without what is expected"
+    );
+    insta::assert_snapshot!(run.err, @r"
+    warning: case bad differs from what the file says came out: BittensorError: Weights must be finite and non-negative.
+    cases 1, differing 1
+    ");
+}

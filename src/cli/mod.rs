@@ -15,6 +15,7 @@ mod loss;
 mod models;
 mod score;
 mod table;
+mod weights;
 
 use std::io::Write;
 use std::path::Path;
@@ -73,6 +74,8 @@ enum Command {
     Epoch(epoch::EpochArgs),
     /// Tell what a row of weights would bring its validator, or thousands of what-ifs
     Forecast(forecast::ForecastArgs),
+    /// Preview the weights that an SDK would send, with every trap, and write them for tools
+    Weights(weights::WeightsArgs),
     /// Tell what a block emits, when that halves, and how a subnet's part is split
     Emission(emission::EmissionArgs),
     /// Measure the engine beside known quality, known copies or people's scores
@@ -189,6 +192,7 @@ fn run(cli: &Cli, console: &Console, out: &mut dyn Write) -> Outcome {
         }
         Command::Emission(args) => emission::run(args, console, out),
         Command::Forecast(args) => forecast::run(args, console, out),
+        Command::Weights(args) => weights::run(args, console, out),
         Command::Eval(args) => eval::run(args, console, out),
         Command::Devices => devices::run(console, out),
         Command::Doctor(args) => doctor::run(args, console, out),

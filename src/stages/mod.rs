@@ -15,6 +15,8 @@ pub mod score;
 
 pub mod weights;
 
+pub mod conform;
+
 pub mod yuma;
 
 pub mod emission;
