@@ -1,7 +1,10 @@
 //! `tauscore score`: a round in, a folder of results out.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+use bytesize::ByteSize;
 
 use super::table::table;
 use super::{Console, DeviceArgs, LossArgs, ModelArgs, Outcome, Status, criteria, load_judge, write_json, write_text};
@@ -9,6 +12,7 @@ use crate::config::Config;
 use crate::data::{Options, Round, Source};
 use crate::pipeline::{self, EpochResult};
 use crate::stages::yuma::State;
+use crate::state::{self, Bounds, Record, Store, Turn};
 use crate::{Error, Result};
 
 /// Options of `tauscore score`.
@@ -23,6 +27,16 @@ pub(super) struct ScoreArgs {
     /// An earlier round, whose responses count as answered before; repeatable, the oldest first
     #[arg(long, value_name = "FILE")]
     history: Vec<PathBuf>,
+    /// What is kept between rounds: a folder, which is made if it is missing. Earlier rounds in it count as answered before, and this round
+    /// joins them
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// The most rounds that the state's bank holds; the oldest make room
+    #[arg(long, value_name = "N", requires = "state", default_value_t = Bounds::default().rounds)]
+    state_rounds: u64,
+    /// The most bytes that the state's bank holds, as 512MiB or 8GB
+    #[arg(long, value_name = "SIZE", requires = "state", default_value_t = ByteSize(Bounds::default().bytes))]
+    state_size: ByteSize,
     /// The criteria (TOML); the defaults if left out
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -57,6 +71,7 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     pipeline::check_folder(&args.out)?;
     let options = Options { skip_bad: args.skip_bad };
     let sources = |paths: &[PathBuf]| paths.iter().map(Source::path).collect::<Vec<_>>();
+    let store = args.state.as_deref().map(Store::open).transpose()?;
     let (round, mut skipped) = Round::read(sources(&args.rounds), sources(&args.references), options)?;
     let mut history = Vec::new();
     for path in &args.history {
@@ -85,11 +100,16 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
         pipeline::validator(state, validator)?;
     }
     pipeline::check_references(&round, &config.loss)?;
+    let kept = store.as_ref().map(|store| turn(store, &round, console)).transpose()?;
 
     let device = args.device.open(console)?;
     let embedder = args.model.load(&mut config, &args.device, device, console)?;
     let device = embedder.device();
     let judge = load_judge(&mut config, device, args.model.offline, console)?;
+    let encoder = format!("{} {} {}", embedder.precision(), embedder.digest(), embedder.max_tokens());
+    if let Some((store, (_, turn))) = store.as_ref().zip(kept) {
+        history.extend(store.history(turn, &encoder)?);
+    }
     let outcome =
         pipeline::score(&embedder, judge.as_ref(), &round, &history, subnet, &config, &mut console.listener())?;
     let epoch = match (&state, &args.validator) {
@@ -97,6 +117,15 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
         _ => None,
     };
     pipeline::write(&args.out, &round, &outcome, &config, epoch.as_ref())?;
+    // Results first: a round that is recorded has them. Killed between the two, the same command makes them anew from what was known before
+    // the round, and records it then; killed later, it makes the same results again, and the round still counts once.
+    if let Some((store, (digest, _))) = store.as_ref().zip(kept) {
+        let embeddings = (&outcome.embeddings, outcome.rows.as_slice());
+        let record = Record { round: &round, digest, encoder: &encoder, embeddings, subnet };
+        let bounds = Bounds { rounds: args.state_rounds, bytes: args.state_size.as_u64() };
+        // No stage of the criteria has anything to remember of a miner yet.
+        store.record(record, &BTreeMap::<&str, ()>::new(), bounds)?;
+    }
     console.note(&format!(
         "{} tokens of distinct texts embedded in {:.2} s: {:.0} tokens/s",
         outcome.tokens,
@@ -108,6 +137,15 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     let epoch = epoch.as_ref().map(|result| (result, earnings(result, who)));
     report(args, console, out, &round, &outcome, &config, epoch, &skipped)?;
     Ok(Status::Good)
+}
+
+/// The round's digest, and where it stands in the state.
+fn turn(store: &Store, round: &Round, console: &Console) -> Result<([u8; 32], Turn)> {
+    let digest = state::digest(round);
+    let turn = store.turn(&digest)?;
+    let again = if turn.again { ", scored again: it counts once" } else { "" };
+    console.note(&format!("state: round {}{again}", turn.number));
+    Ok((digest, turn))
 }
 
 #[expect(clippy::too_many_arguments, reason = "it joins everything that the command has found")]

@@ -23,6 +23,7 @@ pub use losses::{Measured, check_references, measure};
 use crate::Result;
 use crate::config::Config;
 use crate::data::{Round, Uid};
+use crate::nn::Embeddings;
 use crate::progress::{Event, Listener};
 use crate::stages::eval::{Estimate, Resamples};
 use crate::stages::novelty::{self, Against, Bank, NOBODY};
@@ -105,6 +106,10 @@ pub struct Outcome {
     pub tokens: u64,
     /// How long embedding took, in seconds.
     pub seconds: f64,
+    /// The embeddings, those of earlier rounds and references too.
+    pub embeddings: Embeddings,
+    /// Which of them is each response's.
+    pub rows: Vec<u32>,
 }
 
 /// Scores `round` by `config`, with the responses of `history` (earlier rounds) as what was answered before. `subnet`
@@ -205,7 +210,7 @@ pub fn score(
     }
     warn_of_faults(round, &responses, listen);
     let miners = miners(round, &responses, subnet, config.score.unanswered, listen);
-    Ok(Outcome { responses, miners, tokens: texts.tokens(), seconds })
+    Ok(Outcome { responses, miners, tokens: texts.tokens(), seconds, embeddings: texts.into_embeddings(), rows })
 }
 
 /// The history bank: the embeddings' rows of earlier rounds' responses, and whose they are in this one.

@@ -82,6 +82,11 @@ impl<'a> Texts<'a> {
         &self.embeddings
     }
 
+    /// All embeddings, once nothing else is asked.
+    pub(super) fn into_embeddings(self) -> Embeddings {
+        self.embeddings
+    }
+
     /// How many tokens were embedded.
     pub(super) fn tokens(&self) -> u64 {
         self.tokens
