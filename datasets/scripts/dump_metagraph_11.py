@@ -1,6 +1,6 @@
 """Dump a metagraph of bittensor 11 as JSON, for `tauscore state import`.
 
-    python dump_metagraph_11.py --netuid 1 [--mechid 0] [--network finney] > metagraph.json
+    python dump_metagraph_11.py --netuid 1 [--mechid 0] [--network finney] [--block N] > metagraph.json
 
 or, where the objects are there already, `dump(metagraph, weights, bonds, neurons)` in Python: it reads attributes only, and never the
 network. `weights` and `bonds` are what `client.weights.weights(netuid, mechid)` and `.bonds(...)` give; or `neurons` is what
@@ -63,17 +63,19 @@ def dump(metagraph, weights=None, bonds=None, neurons=None):
     return out
 
 
-async def fetch(network, netuid, mechid):
-    """The metagraph and its matrices, as of one moment where the SDK can."""
+async def fetch(network, netuid, mechid, block=None, **options):
+    """The metagraph and its matrices, all of one block."""
     import bittensor
 
-    async with bittensor.Client(network) as client:
-        metagraph = await client.subnets.metagraph(netuid)
+    async with bittensor.Client(network, **options) as client:
+        view = await client.at(block)
+        metagraph = await view.subnets.metagraph(netuid, commitments=False)
         if metagraph is None:
             raise SystemExit(f"there is no subnet {netuid}")
-        weights = await client.weights.weights(netuid, mechid)
-        bonds = await client.weights.bonds(netuid, mechid)
-    return dump(metagraph, weights, bonds)
+        weights = await view.weights.weights(netuid, mechid)
+        bonds = await view.weights.bonds(netuid, mechid)
+    # The record is the subnet's, whichever mechanism's matrices were asked for.
+    return {**dump(metagraph, weights, bonds), "mechid": mechid}
 
 
 def main():
@@ -81,8 +83,9 @@ def main():
     parser.add_argument("--netuid", type=int, required=True)
     parser.add_argument("--mechid", type=int, default=0)
     parser.add_argument("--network", default="finney")
+    parser.add_argument("--block", type=int)
     args = parser.parse_args()
-    json.dump(asyncio.run(fetch(args.network, args.netuid, args.mechid)), sys.stdout, allow_nan=False)
+    json.dump(asyncio.run(fetch(args.network, args.netuid, args.mechid, args.block)), sys.stdout, allow_nan=False)
     print()
 
 

@@ -356,13 +356,15 @@ impl Store {
                 }
             }
         }
+        let mut known = owner(from).is_some() || !renamed.is_empty();
         self.each(MEMORY, &mut |kind, hotkey, _| {
             if hotkey == from || hotkey == to {
-                kinds.insert((kind.to_owned(), hotkey == from));
+                kinds.insert(kind.to_owned());
+                known |= hotkey == from;
             }
             Ok(())
         })?;
-        if renamed.is_empty() && !kinds.iter().any(|kind| kind.1) && owner(from).is_none() {
+        if !known {
             return refuse(format!("nothing is known of {from}"), "name a hotkey that `tauscore state show` lists");
         }
         let renamed = renamed.iter().map(|(number, kept)| Ok((*number, serde_json::to_vec(kept)?)));
@@ -376,7 +378,7 @@ impl Store {
             }
             for definition in [MEMORY, BEFORE] {
                 let mut table = transaction.open_table(definition)?;
-                for (kind, _) in &kinds {
+                for kind in &kinds {
                     let leaf = table.remove((kind.as_str(), from))?.map(|leaf| leaf.value().to_owned());
                     match leaf {
                         Some(leaf) => table.insert((kind.as_str(), to), leaf.as_str())?,
