@@ -56,7 +56,7 @@ def ten():
                 "hotkey": HOTKEYS[uid], "coldkey": COLDKEYS[uid], "uid": uid, "netuid": NETUID, "active": 1,
                 "stake": Balance.from_rao(STAKE[uid]), "stake_dict": {}, "total_stake": Balance.from_rao(STAKE[uid]),
                 "emission": EMISSION[uid] / RAO, "incentive": 0.0, "consensus": CONSENSUS[uid] / 65_535, "validator_trust": 0.0,
-                "dividends": 0.0, "last_update": LAST_UPDATE[uid], "validator_permit": PERMIT[uid],
+                "dividends": 0.0, "rank": 0.0, "trust": 0.0, "pruning_score": 0, "last_update": LAST_UPDATE[uid], "validator_permit": PERMIT[uid],
                 "weights": WEIGHTS.get(uid, []), "bonds": BONDS.get(uid, []), "prometheus_info": None,
                 "axon_info": AxonInfo(1, "0.0.0.0", 0, 4, HOTKEYS[uid], COLDKEYS[uid]),
             }
