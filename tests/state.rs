@@ -54,23 +54,17 @@ fn embedding(number: u64, index: u64) -> Vec<f32> {
     vec![number as f32, index as f32, -32_768.0, 7.0]
 }
 
-fn record_as(
-    store: &Store,
-    round: &Round,
-    subnet: Option<&State>,
-    memory: &impl Serialize,
-    bounds: Bounds,
-) -> Result<Turn, Error> {
+fn record_as(store: &Store, round: &Round, subnet: Option<&State>, memory: &impl Serialize) -> Result<Turn, Error> {
     let numbers = round.responses().iter().flat_map(|row| row.embedding.clone().unwrap_or(vec![1.0; WIDTH]));
     let embeddings = Embeddings { width: WIDTH, rows: Rows::Exact(numbers.map(|number| number as i16).collect()) };
     let places: Vec<u32> = (0..round.responses().len() as u32).collect();
     let digest = state::digest(round);
     let record = Record { round, digest, encoder: ENCODER, embeddings: (&embeddings, &places), subnet };
-    store.record(record, memory, bounds)
+    store.record(record, memory)
 }
 
 fn record(store: &Store, round: &Round, memory: &impl Serialize) -> Turn {
-    record_as(store, round, None, memory, Bounds::default()).unwrap()
+    record_as(store, round, None, memory).unwrap()
 }
 
 fn now(store: &Store) -> Memory {
@@ -165,7 +159,7 @@ fn a_round_counts_once() {
 
     let late = store.turn(&state::digest(&round(1, &["a", "b"]))).unwrap_err().to_string();
     assert!(late.contains("number 1 of 2"), "what was known before an older round is gone: {late}");
-    let error = record_as(&store, &round(1, &["a", "b"]), None, &Memory::default(), Bounds::default()).unwrap_err();
+    let error = record_as(&store, &round(1, &["a", "b"]), None, &Memory::default()).unwrap_err();
     assert!(matches!(error, Error::Usage { .. }), "{error}");
     assert_eq!(bank(&store).len(), 2, "nothing was added");
 }
@@ -173,21 +167,33 @@ fn a_round_counts_once() {
 #[test]
 fn the_bank_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).unwrap();
+    let bounded = |rounds, bytes| Store::open(folder.path()).unwrap().with_bounds(Bounds { rounds, bytes });
+    let prompts = |store: &Store, turn: Turn| {
+        let history = store.history(turn, ENCODER).unwrap();
+        history.iter().map(|round| round.prompts()[0].id.clone()).collect::<Vec<_>>()
+    };
+    let store = bounded(3, u64::MAX);
     for number in 1..=10 {
-        let bounds = Bounds { rounds: 3, ..Bounds::default() };
-        record_as(&store, &round(number, &["a"]), None, &Memory::default(), bounds).unwrap();
+        record(&store, &round(number, &["a"]), &Memory::default());
     }
-    let prompts = |store: &Store| bank(store).iter().map(|round| round.prompts()[0].id.clone()).collect::<Vec<_>>();
-    assert_eq!(prompts(&store), ["prompt 8", "prompt 9", "prompt 10"], "the newest, the oldest of them first");
+    assert_eq!(
+        prompts(&store, store.next().unwrap()),
+        ["prompt 8", "prompt 9", "prompt 10"],
+        "the oldest of them first"
+    );
+    let again = store.turn(&state::digest(&round(10, &["a"]))).unwrap();
+    assert_eq!(prompts(&store, again), ["prompt 7", "prompt 8", "prompt 9"], "the last one can be scored again");
     let size = store.size().unwrap();
-    assert_eq!((size.recorded, size.rounds, size.responses), (10, 3, 3), "{size:?}");
-    let two = Bounds { bytes: size.bytes * 2 / 3 + 20, ..Bounds::default() };
-    record_as(&store, &round(11, &["a"]), None, &Memory::default(), two).unwrap();
-    assert_eq!(prompts(&store), ["prompt 10", "prompt 11"], "by bytes");
-    let none = Bounds { rounds: 0, bytes: 0 };
-    record_as(&store, &round(12, &["a"]), None, &Memory::default(), none).unwrap();
-    assert_eq!(prompts(&store), ["prompt 12"], "the newest stays");
+    assert_eq!((size.recorded, size.rounds, size.responses), (10, 4, 4), "{size:?}");
+    drop(store);
+    let store = bounded(100, size.bytes / 2 + 20);
+    record(&store, &round(11, &["a"]), &Memory::default());
+    assert_eq!(prompts(&store, store.next().unwrap()), ["prompt 10", "prompt 11"], "by bytes");
+    drop(store);
+    let store = bounded(0, 0);
+    record(&store, &round(12, &["a"]), &Memory::default());
+    assert_eq!(prompts(&store, store.next().unwrap()), ["prompt 12"], "the newest stays");
+    assert_eq!(store.size().unwrap().rounds, 2, "and one more");
     assert!(store.turn(&state::digest(&round(5, &["a"]))).is_err(), "a round that left the bank still counts once");
 }
 
@@ -207,12 +213,12 @@ fn gittensor_1606_1607_1629_a_resized_metagraph_moves_nothing() {
     let store = Store::open(folder.path()).unwrap();
     let memory = Memory::new(&[("a", 0.1), ("b", 0.2), ("c", 0.3)]);
     let small = subnet(&[("a", "1"), ("b", "2"), ("c", "3")]);
-    record_as(&store, &round(1, &["a", "b", "c"]), Some(&small), &memory, Bounds::default()).unwrap();
+    record_as(&store, &round(1, &["a", "b", "c"]), Some(&small), &memory).unwrap();
     let grown = subnet(&[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")]);
     assert_eq!(by_uid(&now(&store), &grown), [0.1, 0.2, 0.3, 0.0, 0.0], "grown");
     let shrunk = subnet(&[("c", "3"), ("a", "1")]);
     assert_eq!(by_uid(&now(&store), &shrunk), [0.3, 0.1], "shrunk, and in another order");
-    record_as(&store, &round(2, &["c"]), Some(&shrunk), &Memory::new(&[("c", 0.9)]), Bounds::default()).unwrap();
+    record_as(&store, &round(2, &["c"]), Some(&shrunk), &Memory::new(&[("c", 0.9)])).unwrap();
     assert_eq!(by_uid(&now(&store), &grown), [0.1, 0.2, 0.9, 0.0, 0.0], "b, who was gone for a while, is as he was");
 }
 
@@ -234,7 +240,7 @@ fn trajectory_rl_186_subtensor_1787_who_takes_over_a_uid_inherits_nothing() {
     let store = Store::open(folder.path()).unwrap();
     let before = subnet(&[("a", "1"), ("dead", "2"), ("c", "3")]);
     let memory = Memory::new(&[("a", 0.1), ("dead", 0.8), ("c", 0.1)]);
-    record_as(&store, &round(1, &["a", "dead", "c"]), Some(&before), &memory, Bounds::default()).unwrap();
+    record_as(&store, &round(1, &["a", "dead", "c"]), Some(&before), &memory).unwrap();
     let after = subnet(&[("a", "1"), ("new", "9"), ("c", "3")]);
     assert_eq!(by_uid(&now(&store), &after), [0.1, 0.0, 0.1], "uid 1 has a new owner, who has earned nothing");
     assert_eq!(who(&bank(&store)), [["a", "dead", "c"]], "nor is he the author of what his uid said");
@@ -251,7 +257,7 @@ fn storage_subnet_145_gittensor_1188_nan_is_refused_by_name_and_never_stored() {
     let mut rated = good.clone();
     rated.ratings.insert("b".into(), Rating { mu: 25.0, sigma: f64::NEG_INFINITY });
     for (memory, names) in [(Memory::new(&[("a", 0.5), ("b", f64::NAN)]), "averages of b"), (rated, "ratings of b")] {
-        let error = record_as(&store, &round(2, &["a", "b"]), None, &memory, Bounds::default()).unwrap_err();
+        let error = record_as(&store, &round(2, &["a", "b"]), None, &memory).unwrap_err();
         assert_eq!(error.to_string(), format!("{names}: not a finite number"), "which, and whose");
         assert!(error.remedy().is_some(), "what to do");
     }
@@ -265,11 +271,10 @@ fn a_hotkey_swap_is_said_and_never_guessed() {
     let before = subnet(&[("old", "cold"), ("b", "other"), ("c", "other")]);
     let mut memory = Memory::new(&[("old", 0.9), ("b", 0.1)]);
     memory.ratings.insert("old".into(), Rating { mu: 30.0, sigma: 2.0 });
-    record_as(&store, &round(1, &["old", "b"]), Some(&before), &memory, Bounds::default()).unwrap();
+    record_as(&store, &round(1, &["old", "b"]), Some(&before), &memory).unwrap();
     // Before anybody says so, the new name is a stranger of the same coldkey.
     let after = subnet(&[("new", "cold"), ("b", "other"), ("c", "other")]);
-    record_as(&store, &round(2, &["new", "b"]), Some(&after), &Memory::new(&[("new", 0.01)]), Bounds::default())
-        .unwrap();
+    record_as(&store, &round(2, &["new", "b"]), Some(&after), &Memory::new(&[("new", 0.01)])).unwrap();
     assert_eq!(by_uid(&now(&store), &after)[0], 0.01, "one coldkey does not make two hotkeys one miner");
 
     for (from, to, why) in [
@@ -348,7 +353,7 @@ fn a_damaged_file_is_repaired_or_refused_by_name() {
     for length in (0..whole.len()).step_by(whole.len() / 40) {
         look(&whole[..length], &format!("cut to {length} bytes"));
     }
-    for place in (0..whole.len()).step_by(whole.len() / 150 | 1) {
+    for place in (0..whole.len()).step_by((whole.len() / 150) | 1) {
         let mut bytes = whole.clone();
         bytes[place] ^= 0x55;
         look(&bytes, &format!("byte {place} changed"));
@@ -373,8 +378,8 @@ fn another_schema_is_refused_by_name() {
 
 // Kills.
 
-/// Rounds in the bank of [`writer`].
-const HELD: u64 = 4;
+/// The bank of [`writer`].
+const BOUNDS: Bounds = Bounds { rounds: 4, bytes: u64::MAX };
 
 /// The folder that [`writer`] writes to.
 const WRITES: &str = "TAUSCORE_TEST_STATE";
@@ -399,13 +404,12 @@ fn written(number: u64) -> (Round, Memory) {
 fn writer() {
     use std::io::Write;
     let folder = std::env::var_os(WRITES).unwrap();
-    let store = Store::open(Path::new(&folder)).unwrap();
+    let store = Store::open(Path::new(&folder)).unwrap().with_bounds(BOUNDS);
     let mut out = std::io::stdout();
     loop {
         let number = store.next().unwrap().number;
         let (round, memory) = written(number);
-        let bounds = Bounds { rounds: HELD, ..Bounds::default() };
-        record_as(&store, &round, None, &memory, bounds).unwrap();
+        record(&store, &round, &memory);
         writeln!(out, "\nrecorded {number}").and_then(|()| out.flush()).unwrap();
     }
 }
@@ -416,11 +420,11 @@ fn whole(folder: &Path, acknowledged: u64) -> u64 {
         assert_eq!(acknowledged, 0, "the state is gone");
         return 0;
     }
-    let store = Store::open(folder).unwrap();
+    let store = Store::open(folder).unwrap().with_bounds(BOUNDS);
     let size = store.size().unwrap();
-    let (recorded, held) = (size.recorded, size.recorded.min(HELD));
+    let (recorded, held) = (size.recorded, size.recorded.min(BOUNDS.rounds));
     assert!(recorded >= acknowledged, "{acknowledged} were acknowledged, {recorded} are there");
-    assert_eq!(size.rounds, held, "rounds in the bank");
+    assert_eq!(size.rounds, recorded.min(BOUNDS.rounds + 1), "rounds in the bank");
     if recorded > 0 {
         assert_eq!(now(&store), written(recorded).1, "averages of round {recorded}");
         let turn = store.turn(&state::digest(&written(recorded).0)).unwrap();
@@ -432,6 +436,7 @@ fn whole(folder: &Path, acknowledged: u64) -> u64 {
             "round {number} of {recorded} could count again"
         );
     }
+    assert_eq!(bank(&store).len() as u64, held, "rounds to compare with");
     for (kept, number) in bank(&store).iter().zip(recorded + 1 - held..) {
         let parts = |round: &Round| {
             let rows = round.responses().iter();

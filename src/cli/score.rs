@@ -31,11 +31,11 @@ pub(super) struct ScoreArgs {
     /// joins them
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// The most rounds that the state's bank holds; the oldest make room
+    /// With how many earlier rounds of the state the responses are compared, at most
     #[arg(long, value_name = "N", requires = "state", default_value_t = Bounds::default().rounds)]
     state_rounds: u64,
-    /// The most bytes that the state's bank holds, as 512MiB or 8GB
-    #[arg(long, value_name = "SIZE", requires = "state", default_value_t = ByteSize(Bounds::default().bytes))]
+    /// Of how many bytes these are, at most, as 512MiB or 8GB
+    #[arg(long, value_name = "SIZE", requires = "state", default_value = "256MiB")]
     state_size: ByteSize,
     /// The criteria (TOML); the defaults if left out
     #[arg(long, value_name = "FILE")]
@@ -71,7 +71,8 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     pipeline::check_folder(&args.out)?;
     let options = Options { skip_bad: args.skip_bad };
     let sources = |paths: &[PathBuf]| paths.iter().map(Source::path).collect::<Vec<_>>();
-    let store = args.state.as_deref().map(Store::open).transpose()?;
+    let bounds = Bounds { rounds: args.state_rounds, bytes: args.state_size.as_u64() };
+    let store = args.state.as_deref().map(Store::open).transpose()?.map(|store| store.with_bounds(bounds));
     let (round, mut skipped) = Round::read(sources(&args.rounds), sources(&args.references), options)?;
     let mut history = Vec::new();
     for path in &args.history {
@@ -122,9 +123,8 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     if let Some((store, (digest, _))) = store.as_ref().zip(kept) {
         let embeddings = (&outcome.embeddings, outcome.rows.as_slice());
         let record = Record { round: &round, digest, encoder: &encoder, embeddings, subnet };
-        let bounds = Bounds { rounds: args.state_rounds, bytes: args.state_size.as_u64() };
         // No stage of the criteria has anything to remember of a miner yet.
-        store.record(record, &BTreeMap::<&str, ()>::new(), bounds)?;
+        store.record(record, &BTreeMap::<&str, ()>::new())?;
     }
     console.note(&format!(
         "{} tokens of distinct texts embedded in {:.2} s: {:.0} tokens/s",

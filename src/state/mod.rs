@@ -52,7 +52,8 @@ const BEFORE: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("be
 /// Coldkeys by hotkey, as a subnet's state last had them.
 const COLDKEYS: TableDefinition<'_, &str, &str> = TableDefinition::new("coldkeys");
 
-/// How much the bank holds: older rounds make room for newer ones. The newest stays, whatever its size.
+/// How much of the past a round is compared with: older rounds make room for newer ones. The newest stays, whatever its size. One round more is
+/// kept, so that the last can be scored again from the same past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Rounds at most.
@@ -110,6 +111,7 @@ pub struct Size {
 pub struct Store {
     database: Database,
     path: PathBuf,
+    bounds: Bounds,
 }
 
 impl Store {
@@ -123,7 +125,7 @@ impl Store {
         if !path.try_exists().map_err(|error| Error::io(&path, error))? {
             create(folder, &path)?;
         }
-        let store = Self { database: open(&path)?, path };
+        let store = Self { database: open(&path)?, path, bounds: Bounds::default() };
         let schema = store.read(META)?.and_then(|table| table.get("schema").transpose()).transpose();
         let schema = schema.map_err(|error| store.failed(error))?.map(|schema| schema.value());
         if schema != Some(SCHEMA) {
@@ -138,6 +140,12 @@ impl Store {
         }
         clear(folder);
         Ok(store)
+    }
+
+    /// The same state with another bound on its bank; what is beyond it goes when the next round is recorded.
+    #[must_use]
+    pub fn with_bounds(self, bounds: Bounds) -> Self {
+        Self { bounds, ..self }
     }
 
     /// Opens the state in `folder`, where there is one.
@@ -216,17 +224,14 @@ impl Store {
     /// [`Error::File`] if a stored round is none.
     pub fn history(&self, turn: Turn, encoder: &str) -> Result<Vec<Round>> {
         let Some(rounds) = self.read(ROUNDS)? else { return Ok(Vec::new()) };
-        let embeddings = self.read(EMBEDDINGS)?;
+        let Some(embeddings) = self.read(EMBEDDINGS)? else { return Ok(Vec::new()) };
+        let sizes = sizes(&rounds, &embeddings, turn.number).map_err(|error| self.failed(error))?;
         let mut history = Vec::new();
-        for entry in rounds.range(..turn.number).map_err(|error| self.failed(error))? {
-            let (number, json) = entry.map_err(|error| self.failed(error))?;
-            let number = number.value();
-            let bytes = match &embeddings {
-                Some(table) => table.get(number).map_err(|error| self.failed(error))?,
-                None => None,
-            };
-            let numbers = bytes.as_ref().map_or(&[][..], |bytes| bytes.value());
-            let round = Kept::parse(json.value()).and_then(|kept| kept.restore(numbers, encoder));
+        for (number, _) in &sizes[sizes.len() - held(&sizes, self.bounds)..] {
+            let json = rounds.get(number).map_err(|error| self.failed(error))?;
+            let numbers = embeddings.get(number).map_err(|error| self.failed(error))?;
+            let (Some(json), Some(numbers)) = (json, numbers) else { continue };
+            let round = Kept::parse(json.value()).and_then(|kept| kept.restore(numbers.value(), encoder));
             history.push(round.map_err(|problem| self.damaged(&format!("round {number}"), &problem))?);
         }
         Ok(history)
@@ -271,7 +276,7 @@ impl Store {
     /// # Errors
     /// [`Error::Usage`] naming kind and hotkey if a number is not finite, and as [`Store::turn`]; nothing is written then. [`Error::Io`] if
     /// it cannot be written.
-    pub fn record(&self, record: Record<'_>, memory: &impl Serialize, bounds: Bounds) -> Result<Turn> {
+    pub fn record(&self, record: Record<'_>, memory: &impl Serialize) -> Result<Turn> {
         let turn = self.turn(&record.digest)?;
         let leaves = leaf::leaves(memory)?;
         let (kept, numbers) = Kept::new(record);
@@ -307,12 +312,9 @@ impl Store {
             let mut embeddings = transaction.open_table(EMBEDDINGS)?;
             rounds.insert(turn.number, json.as_slice())?;
             embeddings.insert(turn.number, numbers.as_slice())?;
-            let mut sizes = Vec::new();
-            for (entry, numbers) in rounds.iter()?.zip(embeddings.iter()?) {
-                let (number, json) = entry?;
-                sizes.push((number.value(), (json.value().len() + numbers?.1.value().len()) as u64));
-            }
-            for number in surplus(&sizes, bounds) {
+            // All but this one, which the next is compared with first of all.
+            let sizes = sizes(&rounds, &embeddings, turn.number)?;
+            for (number, _) in &sizes[..sizes.len() - held(&sizes, self.bounds)] {
                 rounds.remove(number)?;
                 embeddings.remove(number)?;
             }
@@ -446,16 +448,29 @@ impl Store {
     }
 }
 
-/// The oldest rounds beyond what the bank holds, of all by ascending number with their bytes.
-fn surplus(sizes: &[(u64, u64)], bounds: Bounds) -> Vec<u64> {
-    let (mut rounds, mut bytes) = (0, 0_u64);
-    let newest = sizes.last().map(|size| size.0);
-    let fits = |size: &&(u64, u64)| {
-        (rounds, bytes) = (rounds + 1, bytes.saturating_add(size.1));
-        Some(size.0) == newest || rounds <= bounds.rounds && bytes <= bounds.bytes
-    };
-    let held = sizes.iter().rev().take_while(fits).count();
-    sizes[..sizes.len() - held].iter().map(|size| size.0).collect()
+/// The rounds before one, with their bytes, the oldest first.
+fn sizes(
+    rounds: &impl ReadableTable<u64, &'static [u8]>,
+    embeddings: &impl ReadableTable<u64, &'static [u8]>,
+    before: u64,
+) -> Result<Vec<(u64, u64)>, redb::StorageError> {
+    let pairs = rounds.range(..before)?.zip(embeddings.range(..before)?);
+    pairs
+        .map(|(json, numbers)| {
+            let (json, numbers) = (json?, numbers?);
+            Ok((json.0.value(), (json.1.value().len() + numbers.1.value().len()) as u64))
+        })
+        .collect()
+}
+
+/// How many of these rounds, the newest of them, are within bounds.
+fn held(sizes: &[(u64, u64)], bounds: Bounds) -> usize {
+    let mut bytes = 0_u64;
+    let newest = sizes.iter().rev().zip(1..).take_while(|((_, size), rounds)| {
+        bytes = bytes.saturating_add(*size);
+        *rounds == 1 || *rounds <= bounds.rounds && bytes <= bounds.bytes
+    });
+    newest.count()
 }
 
 /// Opens a file that is there.
@@ -471,7 +486,8 @@ fn create(folder: &Path, path: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(io)?;
     let unfinished = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder).map_err(io)?;
     let made = Builder::new().set_cache_size(CACHE).create(unfinished.path());
-    let store = Store { database: made.map_err(|error| failed(path, error.into()))?, path: path.to_owned() };
+    let database = made.map_err(|error| failed(path, error.into()))?;
+    let store = Store { database, path: path.to_owned(), bounds: Bounds::default() };
     store.write(|transaction| {
         transaction.open_table(META)?.insert("schema", SCHEMA)?;
         Ok(())
