@@ -552,7 +552,7 @@ fn the_sdks_own_objects_come_in_as_the_chain_has_them() {
         assert_eq!((hyper.min_allowed_weights, hyper.max_weights_limit), (Some(3), Some(21_845)), "{name}");
     }
     // The order of submission stays where the chain's own pairs do.
-    for name in ["v10.json", "v11_pairs.json"] {
+    for name in ["v10.json", "v11.json", "v11_pairs.json"] {
         assert_eq!(
             imported(name).weights.row(1).collect::<Vec<_>>(),
             [(5, 12_345), (3, 65_535), (2, 65_534)],
@@ -561,12 +561,32 @@ fn the_sdks_own_objects_come_in_as_the_chain_has_them() {
     }
     let (ten, eleven) = (imported("v10.json"), imported("v11_pairs.json"));
     assert_eq!(ten, eleven, "both SDKs tell the same");
+    assert_eq!(imported("v11.json"), eleven, "fractions are the chain's integers again");
     let without = imported("btcli_11.json");
     assert!(without.weights.is_empty() && without.bonds.is_empty(), "btcli prints no matrices");
     let mut fields = eleven.clone().into_fields();
     (fields.weights, fields.bonds) = (without.weights.clone(), without.bonds.clone());
     assert_eq!(State::new(fields).unwrap(), without, "and all else alike");
     assert!(Epoch::new(&eleven).incentive.iter().any(|incentive| *incentive > 0), "it is a whole subnet");
+}
+
+#[test]
+fn matrices_may_be_maps_of_maps() {
+    // As `client.weights.weights` and `.bonds` give them, dumped by hand.
+    let mut by_hand: Value = serde_json::from_str(&fs::read_to_string(dump("v11.json")).unwrap()).unwrap();
+    for key in ["weights", "bonds"] {
+        for row in by_hand[key].as_object_mut().unwrap().values_mut() {
+            let pairs = row.as_array().unwrap().iter();
+            *row = pairs.map(|pair| (pair[0].to_string(), pair[1].clone())).collect();
+        }
+    }
+    let (state, right) = (serde_json::from_value::<State>(by_hand).unwrap(), imported("v11.json"));
+    assert_eq!((rows(&state), &state.bonds), (rows(&right), &right.bonds), "the same numbers");
+    assert_eq!(
+        state.weights.row(1).map(|entry| entry.0).collect::<Vec<_>>(),
+        [2, 3, 5],
+        "by uid: no other order is known"
+    );
 }
 
 #[test]

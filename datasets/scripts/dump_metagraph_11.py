@@ -10,7 +10,7 @@ Only the standard library, and bittensor for the command. The traps of these obj
 
 - a Metagraph has no matrices, no columns and no parameters: it has `neurons`, and the chain's record as `raw`;
 - balances: `.tao` raises on alpha and `.alpha` on TAO, so their integer, `.rao`, is written;
-- keys of the matrices are integers, which JSON makes texts of; empty rows are {}.
+- matrices are dicts in the order of submission, which readers of JSON need not keep: rows are written as pairs.
 """
 
 import argparse
@@ -53,13 +53,18 @@ def pairs(neurons, name):
     return {str(neuron.uid): [[int(uid), int(value)] for uid, value in neuron.raw.get(name) or []] for neuron in neurons}
 
 
+def rows(matrix):
+    """`{validator: {miner: value}}` with rows as pairs, which keep their order in JSON: it is that of submission, and the epoch's."""
+    return {str(uid): [[int(miner), value] for miner, value in row.items()] for uid, row in matrix.items()} if matrix else None
+
+
 def dump(metagraph, weights=None, bonds=None, neurons=None):
     """What `tauscore state import` reads of a metagraph and its matrices."""
     out = {"sdk": "bittensor 11", **fields(metagraph, SUBNET)}
     out["neurons"] = [fields(neuron, NEURON) for neuron in metagraph.neurons]
     out["raw"] = plain(metagraph.raw)
-    out["weights"] = pairs(neurons, "weights") if neurons else plain(weights)
-    out["bonds"] = pairs(neurons, "bonds") if neurons else plain(bonds)
+    out["weights"] = pairs(neurons, "weights") if neurons else rows(weights)
+    out["bonds"] = pairs(neurons, "bonds") if neurons else rows(bonds)
     return out
 
 
