@@ -13,6 +13,7 @@ pub mod nn;
 pub mod pipeline;
 pub mod progress;
 pub mod stages;
+pub mod state;
 mod whole;
 
 pub use error::{Error, Result};

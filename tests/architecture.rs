@@ -13,7 +13,7 @@ const FLOORS: [&[&str]; 7] = [
     &["device"],
     &["nn", "models"],
     &["stages", "KERNELS"],
-    &["pipeline", "config", "ledger", "adversary"],
+    &["pipeline", "config", "state", "ledger", "adversary"],
     &["report"],
     &["cli"],
 ];

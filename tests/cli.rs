@@ -2283,3 +2283,181 @@ fn recorded_calls_are_run_and_compared() {
     cases 1, differing 1
     ");
 }
+
+/// A round of its own: so many prompts, each answered by these miners with forty words that nobody else would say.
+fn unusual(number: u64, miners: &[&str]) -> Vec<Value> {
+    let mut rows = Vec::new();
+    for prompt in 0..3 {
+        for (miner, place) in miners.iter().zip(0..) {
+            let mut noise = number * 1000 + prompt * 100 + place + 1;
+            let words = (0..40).map(|_| {
+                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                format!("{:x}", noise >> 40)
+            });
+            rows.push(json!({"prompt_id": format!("r{number}p{prompt}"), "prompt": "say something", "miner": miner, "reference": "no",
+                "block": number * 1000 + prompt * 10 + place, "response": words.collect::<Vec<_>>().join(" ")}));
+        }
+    }
+    rows
+}
+
+/// The files of a folder of results, in bytes.
+fn results(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    names(folder).into_iter().map(|name| (name.clone(), fs::read(folder.join(name)).unwrap())).collect()
+}
+
+#[test]
+fn a_state_is_as_good_as_the_files_of_earlier_rounds() {
+    for precision in ["exact", "f32"] {
+        let place = Place::new();
+        for number in 1..=3 {
+            place.write(&format!("{number}.jsonl"), lines(&unusual(number, &["alice", "bob"])));
+        }
+        // The last round has what others said before.
+        let mut last = unusual(3, &["alice", "bob"]);
+        let (first, second) = (unusual(1, &["alice", "bob"]), unusual(2, &["alice", "bob"]));
+        last[1]["response"] = first[0]["response"].clone();
+        last[2]["response"] = second[3]["response"].clone();
+        place.write("3.jsonl", lines(&last));
+        let with = |round: &str, more: &[&str]| {
+            place.good_score(&[&[round, "--precision", precision, "--out", "out"], more].concat());
+            results(&place.path("out"))
+        };
+        let plain = with("3.jsonl", &["--history", "1.jsonl", "--history", "2.jsonl"]);
+        with("1.jsonl", &["--state", "state"]);
+        with("2.jsonl", &["--state", "state"]);
+        let kept = with("3.jsonl", &["--state", "state"]);
+        assert_eq!(kept, plain, "{precision}: to the byte");
+        assert_eq!(
+            with("3.jsonl", &["--state", "state"]),
+            plain,
+            "{precision}: scored again, it is not compared with itself"
+        );
+        let copies = place.json("out/copies.json");
+        assert_eq!(copies.as_array().unwrap().len(), 2, "{precision}: both copied each other: {copies}");
+        assert_eq!(place.json("out/weights.json")["by_uid"], json!({}), "{precision}: nobody said a uid");
+        let run = place.run(&["--json", "state", "show", "state"]);
+        let size = &serde_json::from_str::<Value>(&run.out).unwrap()["size"];
+        assert_eq!((&size["recorded"], &size["responses"]), (&json!(3), &json!(18)), "{precision}: {}", run.out);
+    }
+}
+
+#[test]
+fn dippy_70_an_answer_that_comes_again_under_a_new_hotkey_is_a_copy() {
+    let place = Place::new();
+    place.write("1.jsonl", lines(&unusual(1, &["author", "other"])));
+    let mut again = unusual(1, &["fresh", "other"]);
+    for (row, place) in again.iter_mut().zip(0..) {
+        row["prompt_id"] = json!(format!("again {}", place / 2));
+        row["block"] = json!(9_000 + place);
+    }
+    place.write("2.jsonl", lines(&again));
+    place.good_score(&["1.jsonl", "--state", "state", "--out", "out"]);
+    place.good_score(&["2.jsonl", "--state", "state", "--out", "out"]);
+    let scores = place.rows("out/scores.jsonl");
+    for row in scores {
+        match row["miner"].as_str().unwrap() {
+            "fresh" => assert_eq!(row["copy_of"], "author", "he says what somebody else said in another round: {row}"),
+            _ => assert!(row["copy_of"].is_null(), "who says again what he said himself copies nobody: {row}"),
+        }
+    }
+    // The same miner under a new name, once somebody says so.
+    place.good_score(&["1.jsonl", "--state", "swapped", "--out", "out"]);
+    let run = place.run(&["state", "swap", "swapped", "--from", "author", "--to", "fresh"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    place.good_score(&["2.jsonl", "--state", "swapped", "--out", "out"]);
+    assert!(place.rows("out/scores.jsonl").iter().all(|row| row["copy_of"].is_null()), "he copies nobody now");
+}
+
+#[test]
+fn a_state_in_use_or_out_of_turn_is_refused_before_anything_is_scored() {
+    let place = Place::new();
+    for number in 1..=2 {
+        place.write(&format!("{number}.jsonl"), lines(&unusual(number, &["alice", "bob"])));
+        place.good_score(&[&format!("{number}.jsonl"), "--state", "state", "--out", "out"]);
+    }
+    let late = place.score(&["1.jsonl", "--state", "state", "--out", "late"]);
+    assert_eq!(late.code, 2, "{}", late.err);
+    assert!(late.err.contains("this round is number 1 of 2"), "{}", late.err);
+    let store = tauscore::state::Store::open(&place.path("state")).unwrap();
+    let busy = place.score(&["2.jsonl", "--state", "state", "--out", "late"]);
+    assert_eq!(busy.code, 2, "{}", busy.err);
+    assert!(busy.err.contains("in use by another process") && busy.err.contains("help"), "{}", busy.err);
+    drop(store);
+    assert!(!place.path("late").exists(), "no results");
+    let missing = place.run(&["state", "show", "nowhere"]);
+    assert_eq!(missing.code, 2, "nothing is made by looking: {}", missing.err);
+    place.write("state/state.redb", "half a file");
+    let damaged = place.score(&["2.jsonl", "--state", "state", "--out", "late"]);
+    assert!(damaged.code == 2 && damaged.err.contains("state.redb"), "{}", damaged.err);
+}
+
+#[test]
+fn a_score_that_is_killed_leaves_a_state_to_go_on_from() {
+    let place = Place::new();
+    let (mut killed, mut took) = (0, std::time::Duration::from_millis(500));
+    for number in 1..=12_u64 {
+        let name = format!("{number}.jsonl");
+        place.write(&name, lines(&unusual(number, &["alice", "bob"])));
+        let model = model();
+        let args = [
+            "score",
+            "--model",
+            &model,
+            "--device",
+            "cpu",
+            "--loss",
+            "embedding",
+            &name,
+            "--state",
+            "state",
+            "--out",
+            "out",
+        ];
+        // Killed in one part of its time after the other, then left alone: the same command goes on.
+        let mut child = place.command(&args).spawn().unwrap();
+        std::thread::sleep(took.mul_f64(number as f64 / 12.0));
+        killed += u64::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let began = std::time::Instant::now();
+        let run = place.run(&args);
+        took = began.elapsed();
+        assert_eq!(run.code, 0, "{}", run.err);
+        let store = tauscore::state::Store::open(&place.path("state")).unwrap();
+        assert_eq!(store.size().unwrap().recorded, number, "each round once");
+    }
+    assert!(killed > 5, "only {killed} of 12 were still running");
+}
+
+#[test]
+fn a_metagraph_comes_in_and_is_shown() {
+    let place = Place::new();
+    let dump = package().join("datasets/metagraph/v11.json").display().to_string();
+    let run = place.run(&["state", "import", &dump, "-o", "state.json"]);
+    assert_eq!(
+        (run.code, run.out.as_str()),
+        (0, "state.json: 6 neurons at block 5000000, 2 rows of weights\n"),
+        "{}",
+        run.err
+    );
+    let shown = place.run(&["state", "show", "state.json"]);
+    insta::assert_snapshot!("state_show", shown.out);
+    assert_eq!(place.run(&["state", "show", &dump]).out, shown.out, "what can be imported can be shown");
+    let json: Value = serde_json::from_str(&place.run(&["--json", "state", "show", "state.json"]).out).unwrap();
+    assert_eq!(json["neurons"][3]["rao_stake"], "16125000000", "amounts are texts");
+    assert_eq!(json["hyper"]["max_weights_limit"], 21_845, "{}", json["hyper"]);
+
+    let lite = package().join("datasets/metagraph/v10_lite.json").display().to_string();
+    let run = place.run(&["state", "import", &lite, "--rao-emission", "5"]);
+    assert!(run.code == 0 && run.err.contains("no weights"), "{}", run.err);
+    assert_eq!(serde_json::from_str::<Value>(&run.out).unwrap()["rao_emission"], "5", "as it was said");
+    let bare = package().join("datasets/metagraph/v10_unsynchronised.json").display().to_string();
+    let run = place.run(&["state", "import", &bare]);
+    assert!(run.code == 2 && run.err.contains("v10_unsynchronised.json: S: missing"), "{}", run.err);
+
+    place.write("round.jsonl", lines(&unusual(1, &["hotkey_3", "hotkey_2"])));
+    place.good_score(&["round.jsonl", "--metagraph", &dump, "--state", "state", "--out", "out"]);
+    assert_eq!(keys(&place.json("out/weights.json")["by_uid"]), ["2", "3"], "uids are looked up in the dump itself");
+    insta::assert_snapshot!("state_show_kept", place.run(&["state", "show", "state"]).out);
+}

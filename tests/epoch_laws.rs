@@ -138,6 +138,8 @@ fn extreme() -> impl Strategy<Value = Fields> {
                         stake_threshold,
                         tao_weight,
                         owner_uid,
+                        min_allowed_weights: owner_uid,
+                        max_weights_limit: owner_uid.map(|uid| !uid),
                     },
                     stake,
                     tao_stake,

@@ -14,6 +14,7 @@ mod forecast;
 mod loss;
 mod models;
 mod score;
+mod state;
 mod table;
 mod weights;
 
@@ -78,6 +79,8 @@ enum Command {
     Weights(weights::WeightsArgs),
     /// Tell what a block emits, when that halves, and how a subnet's part is split
     Emission(emission::EmissionArgs),
+    /// Bring a subnet's metagraph in, show one, or look after what is kept between rounds
+    State(state::StateArgs),
     /// Measure the engine beside known quality, known copies or people's scores
     Eval(eval::EvalArgs),
     /// List the adapters of this machine
@@ -193,6 +196,7 @@ fn run(cli: &Cli, console: &Console, out: &mut dyn Write) -> Outcome {
         Command::Emission(args) => emission::run(args, console, out),
         Command::Forecast(args) => forecast::run(args, console, out),
         Command::Weights(args) => weights::run(args, console, out),
+        Command::State(args) => state::run(args, console, out),
         Command::Eval(args) => eval::run(args, console, out),
         Command::Devices => devices::run(console, out),
         Command::Doctor(args) => doctor::run(args, console, out),

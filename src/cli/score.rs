@@ -1,7 +1,10 @@
 //! `tauscore score`: a round in, a folder of results out.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+use bytesize::ByteSize;
 
 use super::table::table;
 use super::{Console, DeviceArgs, LossArgs, ModelArgs, Outcome, Status, criteria, load_judge, write_json, write_text};
@@ -9,6 +12,7 @@ use crate::config::Config;
 use crate::data::{Options, Round, Source};
 use crate::pipeline::{self, EpochResult, Models};
 use crate::stages::yuma::State;
+use crate::state::{self, Bounds, Record, Store, Turn};
 use crate::{Error, Result};
 
 /// Options of `tauscore score`.
@@ -23,6 +27,16 @@ pub(super) struct ScoreArgs {
     /// An earlier round, whose responses count as answered before; repeatable, the oldest first
     #[arg(long, value_name = "FILE")]
     history: Vec<PathBuf>,
+    /// What is kept between rounds: a folder, which is made if it is missing. Earlier rounds in it count as answered before, and this round
+    /// joins them
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// With how many earlier rounds of the state the responses are compared, at most
+    #[arg(long, value_name = "N", requires = "state", default_value_t = Bounds::default().rounds)]
+    state_rounds: u64,
+    /// Of how many bytes these are, at most, as 512MiB or 8GB
+    #[arg(long, value_name = "SIZE", requires = "state", default_value = "256MiB")]
+    state_size: ByteSize,
     /// The criteria (TOML); the defaults if left out
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -66,6 +80,8 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     }
     let options = Options { skip_bad: args.skip_bad };
     let sources = |paths: &[PathBuf]| paths.iter().map(Source::path).collect::<Vec<_>>();
+    let bounds = Bounds { rounds: args.state_rounds, bytes: args.state_size.as_u64() };
+    let store = args.state.as_deref().map(Store::open).transpose()?.map(|store| store.with_bounds(bounds));
     let (round, mut skipped) = Round::read(sources(&args.rounds), sources(&args.references), options)?;
     let mut history = Vec::new();
     for path in &args.history {
@@ -94,11 +110,16 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
         pipeline::validator(state, validator)?;
     }
     pipeline::check_references(&round, &config.loss)?;
+    let kept = store.as_ref().map(|store| turn(store, &round, console)).transpose()?;
 
     let device = args.device.open(console)?;
     let embedder = args.model.load(&mut config, &args.device, device, console)?;
     let device = embedder.device();
     let judge = load_judge(&mut config, device, args.model.offline, console)?;
+    let encoder = format!("{} {} {}", embedder.precision(), embedder.digest(), embedder.max_tokens());
+    if let Some((store, (_, turn))) = store.as_ref().zip(kept) {
+        history.extend(store.history(turn, &encoder)?);
+    }
     let mut models = Models::new(&embedder, judge.as_ref());
     args.measured.iter().try_for_each(|path| models.read(path))?;
     let outcome = pipeline::score(&mut models, &round, &history, subnet, &config, &mut console.listener())?;
@@ -110,6 +131,14 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
         _ => None,
     };
     pipeline::write(&args.out, &round, &outcome, &config, epoch.as_ref())?;
+    // Results first: a round that is recorded has them. Killed between the two, the same command makes them anew from what was known before
+    // the round, and records it then; killed later, it makes the same results again, and the round still counts once.
+    if let Some((store, (digest, _))) = store.as_ref().zip(kept) {
+        let embeddings = (models.embeddings(), outcome.rows.as_slice());
+        let record = Record { round: &round, digest, encoder: &encoder, embeddings, subnet };
+        // No stage of the criteria has anything to remember of a miner yet.
+        store.record(record, &BTreeMap::<&str, ()>::new())?;
+    }
     console.note(&format!(
         "{} tokens of distinct texts embedded in {:.2} s: {:.0} tokens/s",
         outcome.tokens,
@@ -137,6 +166,15 @@ fn check_place(path: &Path) -> Result<()> {
         problem,
         remedy: "name a file in a folder that is there".into(),
     })
+}
+
+/// The round's digest, and where it stands in the state.
+fn turn(store: &Store, round: &Round, console: &Console) -> Result<([u8; 32], Turn)> {
+    let digest = state::digest(round);
+    let turn = store.turn(&digest)?;
+    let again = if turn.again { ", scored again: it counts once" } else { "" };
+    console.note(&format!("state: round {}{again}", turn.number));
+    Ok((digest, turn))
 }
 
 #[expect(clippy::too_many_arguments, reason = "it joins everything that the command has found")]

@@ -81,6 +81,11 @@ impl<'a> Models<'a> {
         (self.texts.texts.len(), self.cases.known.len())
     }
 
+    /// The embeddings of the last round, its history and its references.
+    pub fn embeddings(&self) -> &Embeddings {
+        self.texts.embeddings()
+    }
+
     /// Begins a round. What is asked for from now on is kept; what the last rounds did not ask for is forgotten.
     pub(super) fn begin(&mut self) {
         self.texts.begin();

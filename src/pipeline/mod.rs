@@ -108,6 +108,8 @@ pub struct Outcome {
     pub tokens: u64,
     /// How long embedding took, in seconds.
     pub seconds: f64,
+    /// Which of [`Models::embeddings`] is each response's.
+    pub rows: Vec<u32>,
 }
 
 /// Scores `round` by `config`, with the responses of `history` (earlier rounds) as what was answered before. `subnet`
@@ -212,7 +214,7 @@ pub fn score(
     }
     warn_of_faults(round, &responses, listen);
     let miners = miners(round, &responses, subnet, config.score.unanswered, listen);
-    Ok(Outcome { responses, miners, tokens: texts.tokens(), seconds })
+    Ok(Outcome { responses, miners, tokens: texts.tokens(), seconds, rows })
 }
 
 /// The history bank: the embeddings' rows of earlier rounds' responses, and whose they are in this one.

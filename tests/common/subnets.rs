@@ -102,6 +102,7 @@ fn hyperparameters(noise: &mut Noise, n: usize, limits: Limits) -> Hyperparamete
         stake_threshold: u64::from(noise.below(3)),
         tao_weight: if noise.below(4) == 0 { any_u64(noise) } else { Hyperparameters::default().tao_weight },
         owner_uid: (noise.below(2) == 0).then(|| noise.below(n as u32) as u16),
+        ..Hyperparameters::default()
     }
 }
 

@@ -12,6 +12,7 @@ pub mod device;
 pub mod epoch;
 pub mod liquid;
 pub mod mechanism;
+mod metagraph;
 pub mod null;
 mod output;
 pub mod row;

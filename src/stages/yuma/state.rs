@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::decode::{self, Flaw};
+use super::metagraph;
 use super::output::Epoch;
 use crate::matrix::Csr;
 use crate::{Error, Result};
@@ -89,6 +90,10 @@ pub struct Hyperparameters {
     pub tao_weight: u64,
     /// The subnet owner's uid, where registered. Default none.
     pub owner_uid: Option<u16>,
+    /// How many miners a row must weigh, where known: for rows before they are submitted, not for the epoch. Default none.
+    pub min_allowed_weights: Option<u16>,
+    /// What one miner's weight may be of its row, in 65535ths, where known: likewise. Default none.
+    pub max_weights_limit: Option<u16>,
 }
 
 impl Default for Hyperparameters {
@@ -110,12 +115,14 @@ impl Default for Hyperparameters {
             stake_threshold: 0,
             tao_weight: 971_718_665_099_567_868,
             owner_uid: None,
+            min_allowed_weights: None,
+            max_weights_limit: None,
         }
     }
 }
 
 impl Hyperparameters {
-    const KEYS: [&str; 17] = [
+    const KEYS: [&str; 19] = [
         "epoch_consensus",
         "tempo",
         "activity_cutoff_factor_milli",
@@ -133,6 +140,8 @@ impl Hyperparameters {
         "stake_threshold",
         "tao_weight",
         "owner_uid",
+        "min_allowed_weights",
+        "max_weights_limit",
     ];
 
     /// How many blocks a neuron counts as active after its last update, at least 1 where it comes from a factor.
@@ -179,6 +188,10 @@ impl Hyperparameters {
                 "tao_weight" => self.tao_weight = decode::integer(value, field)?,
                 "owner_uid" if value.is_null() => self.owner_uid = None,
                 "owner_uid" => self.owner_uid = Some(decode::integer(value, field)?),
+                "min_allowed_weights" if value.is_null() => self.min_allowed_weights = None,
+                "min_allowed_weights" => self.min_allowed_weights = Some(decode::integer(value, field)?),
+                "max_weights_limit" if value.is_null() => self.max_weights_limit = None,
+                "max_weights_limit" => self.max_weights_limit = Some(decode::integer(value, field)?),
                 _ => {}
             }
         }
@@ -241,6 +254,13 @@ impl Serialize for Hyperparameters {
         map.serialize_entry("stake_threshold", &self.stake_threshold.to_string())?;
         map.serialize_entry("tao_weight", &self.tao_weight.to_string())?;
         map.serialize_entry("owner_uid", &self.owner_uid)?;
+        for (key, limit) in
+            [("min_allowed_weights", self.min_allowed_weights), ("max_weights_limit", self.max_weights_limit)]
+        {
+            if limit.is_some() {
+                map.serialize_entry(key, &limit)?;
+            }
+        }
         map.end()
     }
 }
@@ -398,11 +418,24 @@ impl State {
         self.0.stake.len()
     }
 
-    /// Reads a file, `.json` or `.json.gz`.
+    /// Reads a file, plain or packed with gzip; `-` is standard input. Recognised by their shapes are states as [`State::write`] leaves them,
+    /// reference vectors (their first epoch's inputs), btcli 11's JSON of a metagraph, and what `datasets/scripts/dump_metagraph_11.py` and
+    /// `dump_metagraph_9_10.py` make of the SDKs' metagraphs. There, stake is the total, which has the TAO part weighted in it; without
+    /// better knowledge the next epoch is taken to share what the last one did; parameters that a tool leaves out are the defaults.
+    ///
+    /// # Errors
+    /// [`Error::File`] naming the field.
     pub fn read(path: &Path) -> Result<Self> {
         let text = read_text(path)?;
         let file = path.display().to_string();
-        Self::from_value(&parse(&text).map_err(|flaw| flaw.in_file(&file))?, None).map_err(|flaw| flaw.in_file(&file))
+        let read = || -> Result<Self, Flaw> {
+            let value = parse(&text)?;
+            match metagraph::vectors(&value)? {
+                Some((inputs, n)) => Self::from_value(inputs, n),
+                None => Self::from_value(&value, None),
+            }
+        };
+        read().map_err(|flaw| flaw.in_file(&file))
     }
 
     /// Writes a file that [`Self::read`] reads, packed where the name ends in `.gz`. The same state always gives the same bytes.
@@ -420,7 +453,8 @@ impl State {
 
     /// Reads a state from JSON; `n` where it stands outside the object.
     pub(crate) fn from_value(value: &Value, n: Option<usize>) -> Result<Self, Flaw> {
-        let object = decode::object(value, "state")?;
+        let value = metagraph::state(value)?;
+        let object = decode::object(&value, "state")?;
         if let Some(missing) = REQUIRED.iter().find(|&&key| !object.contains_key(key)) {
             return Err(Flaw::new(*missing, "missing", "every state needs this key"));
         }
