@@ -11,6 +11,7 @@ use crate::pipeline::judge::{Judgement, Reading};
 use crate::stages::loss::Matcher;
 use crate::stages::novelty::{self, Against};
 use crate::stages::score::ScoreConfig;
+use crate::stages::weights::WeightsConfig;
 use crate::{Error, Result};
 
 /// The version of the file's schema that this build reads.
@@ -35,6 +36,9 @@ pub struct Config {
     pub loss: LossConfig,
     /// `[score]`.
     pub score: ScoreConfig,
+    /// `[weights]`.
+    #[serde(skip_serializing_if = "WeightsConfig::is_default")]
+    pub weights: WeightsConfig,
 }
 
 /// `[encoder]` of the criteria.
@@ -286,6 +290,7 @@ impl Default for Config {
             copies: CopiesConfig::default(),
             loss: LossConfig::default(),
             score: ScoreConfig::default(),
+            weights: WeightsConfig::default(),
         }
     }
 }
@@ -384,7 +389,8 @@ impl Config {
         novelty::check(self.novelty.nearest)?;
         self.copies.check()?;
         self.loss.check()?;
-        self.score.check()
+        self.score.check()?;
+        self.weights.check()
     }
 
     /// The criteria with what is known of the model filled in, and with what the kind of loss takes if nothing is said.

@@ -50,7 +50,7 @@ const EXACT: [&str; 33] = [
     "src/stages/novelty/mod.rs",
     "src/stages/novelty/nearest.rs",
     "src/stages/novelty/products.rs",
-    "src/stages/weights.rs",
+    "src/stages/weights/tally.rs",
     "src/stages/emission.rs",
     "src/stages/yuma/mod.rs",
 ];
