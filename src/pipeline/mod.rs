@@ -9,6 +9,7 @@ pub mod forecast;
 pub mod judge;
 mod losses;
 mod texts;
+mod weigh;
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -19,6 +20,7 @@ pub use epoch::{EpochResult, epoch, validator};
 pub use files::{check_folder, write};
 pub use judge::Judge;
 pub use losses::{Measured, check_references, measure};
+pub use weigh::StageValue;
 
 use crate::Result;
 use crate::config::Config;
@@ -27,7 +29,7 @@ use crate::progress::{Event, Listener};
 use crate::stages::eval::{Estimate, Resamples};
 use crate::stages::novelty::{self, Against, Bank, NOBODY};
 use crate::stages::score::Unanswered;
-use crate::stages::weights::{self, Tally};
+use crate::stages::weights::{self, Memory, Tally};
 use crate::stages::yuma::State;
 use losses::Measure;
 use texts::{Embedded, Texts};
@@ -92,6 +94,8 @@ pub struct ScoredMiner {
     pub tally: Tally,
     /// The weight as the chain takes it.
     pub weight: u16,
+    /// What each of the criteria's stages gave him, where there are any.
+    pub stages: Vec<StageValue>,
 }
 
 /// What came of a round.
@@ -99,12 +103,23 @@ pub struct ScoredMiner {
 pub struct Outcome {
     /// One for each response, in input order.
     pub responses: Vec<ScoredResponse>,
-    /// One for each miner, in order of first appearance.
+    /// One for each miner, in order of first appearance; behind them, by hotkey, who gets a weight without having answered.
     pub miners: Vec<ScoredMiner>,
+    /// What the next round is to be told ([`Past::memory`]).
+    pub memory: Memory,
     /// Tokens that were embedded.
     pub tokens: u64,
     /// How long embedding took, in seconds.
     pub seconds: f64,
+}
+
+/// What was before a round.
+#[derive(Clone, Copy, Debug)]
+pub struct Past<'a> {
+    /// Earlier rounds, whose responses count as answered before; the oldest first.
+    pub rounds: &'a [Round],
+    /// What the stages of the weights remember.
+    pub memory: &'a Memory,
 }
 
 /// Scores `round` by `config`, with the responses of `history` (earlier rounds) as what was answered before. `subnet`
@@ -114,12 +129,30 @@ pub struct Outcome {
 /// # Errors
 /// As [`check_references`]; [`Error::Usage`](crate::Error::Usage) if an embedding has another width than the model's;
 /// [`Error::Row`](crate::Error::Row) if an embedding that came with a row is not one of the embedder's precision;
-/// [`Error::Device`](crate::Error::Device) if the device fails; [`Error::Io`](crate::Error::Io) if a file of logits cannot be read.
+/// [`Error::Device`](crate::Error::Device) if the device fails; [`Error::Io`](crate::Error::Io) if a file of logits cannot be read; as
+/// [`weights::apply`] with declared stages.
 pub fn score(
     embedder: &Embedder,
     judge: Option<&Judge>,
     round: &Round,
     history: &[Round],
+    subnet: Option<&State>,
+    config: &Config,
+    listen: Listener<'_>,
+) -> Result<Outcome> {
+    let past = Past { rounds: history, memory: &Memory::default() };
+    score_after(past, embedder, judge, round, subnet, config, listen)
+}
+
+/// As [`score`], with what the stages of the weights remember.
+///
+/// # Errors
+/// As [`score`].
+pub fn score_after(
+    Past { rounds: history, memory }: Past<'_>,
+    embedder: &Embedder,
+    judge: Option<&Judge>,
+    round: &Round,
     subnet: Option<&State>,
     config: &Config,
     listen: Listener<'_>,
@@ -204,8 +237,17 @@ pub fn score(
         });
     }
     warn_of_faults(round, &responses, listen);
-    let miners = miners(round, &responses, subnet, config.score.unanswered, listen);
-    Ok(Outcome { responses, miners, tokens: texts.tokens(), seconds })
+    let mut miners = miners(round, &responses, subnet, config.score.unanswered, listen);
+    let memory = match config.weights.stages.is_empty() {
+        true => memory.clone(),
+        false => weigh::weigh(round, &responses, &mut miners, subnet, config, memory, listen)?,
+    };
+    if miners.iter().all(|miner| miner.weight == 0) {
+        listen(Event::Warning {
+            message: "every score is 0: the weight row is empty and must not be submitted".into(),
+        });
+    }
+    Ok(Outcome { responses, miners, memory, tokens: texts.tokens(), seconds })
 }
 
 /// The history bank: the embeddings' rows of earlier rounds' responses, and whose they are in this one.
@@ -292,21 +334,8 @@ fn miners(
     unanswered: Unanswered,
     listen: Listener<'_>,
 ) -> Vec<ScoredMiner> {
-    let mut miners: Vec<ScoredMiner> = round
-        .miners()
-        .iter()
-        .map(|miner| ScoredMiner {
-            miner: miner.hotkey.as_str().to_owned(),
-            uid: miner.uid,
-            prompts: 0,
-            copies: 0,
-            novelty: 0.0,
-            accuracy: 0.0,
-            accuracy_interval: None,
-            tally: Tally::default(),
-            weight: 0,
-        })
-        .collect();
+    let mut miners: Vec<ScoredMiner> =
+        round.miners().iter().map(|miner| ScoredMiner::new(miner.hotkey.as_str().to_owned(), miner.uid)).collect();
     if let Some(subnet) = subnet {
         resolve(&mut miners, subnet, listen);
     }
@@ -334,11 +363,6 @@ fn miners(
     let weights = weights::row(&miners.iter().map(|miner| miner.tally).collect::<Vec<_>>());
     for (miner, weight) in miners.iter_mut().zip(&weights) {
         miner.weight = *weight;
-    }
-    if weights.iter().all(|weight| *weight == 0) {
-        listen(Event::Warning {
-            message: "every score is 0: the weight row is empty and must not be submitted".into(),
-        });
     }
     miners
 }

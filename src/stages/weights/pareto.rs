@@ -132,12 +132,11 @@ impl Pareto {
         prior + (self.margin * (1.0 - prior)).clamp(self.margin_minimum, self.margin_maximum)
     }
 
-    /// Of each entrant and each set of environments, as bits, whether he is dominated: `[entrant][set]`.
-    fn dominated(&self, table: &Table, means: &[Vec<Option<f64>>]) -> Vec<Vec<bool>> {
+    /// Who is dominated in which set of environments.
+    fn dominated(&self, table: &Table, means: &[Vec<Option<f64>>]) -> Dominated {
         let count = table.entrants.len();
-        let sets = 1 << means.len();
-        let valid: Vec<usize> = (0..count)
-            .map(|index| means.iter().enumerate().map(|(at, means)| usize::from(means[index].is_some()) << at).sum())
+        let valid: Vec<u16> = (0..count)
+            .map(|index| means.iter().enumerate().map(|(at, means)| u16::from(means[index].is_some()) << at).sum())
             .collect();
         let mut order: Vec<usize> = (0..count).filter(|index| valid[*index] != 0).collect();
         order.sort_by_key(|index| table.entrants[*index].block.unwrap_or(u64::MAX));
@@ -147,35 +146,28 @@ impl Pareto {
         let own: Vec<Vec<f64>> = means.iter().map(of).collect();
         let required: Vec<Vec<f64>> =
             own.iter().map(|means| means.iter().map(|mean| self.required(*mean)).collect()).collect();
-        let mut dominated = vec![vec![false; sets]; count];
-        let mut won = vec![0_usize; order.len()];
+        let mut dominated = Dominated { sets: 1 << means.len(), marks: vec![false; count << means.len()] };
+        let mut won = vec![0_u16; order.len()];
         for (later, index) in order.iter().enumerate() {
             won[..later].fill(0);
             for (at, (own, required)) in own.iter().zip(&required).enumerate() {
                 let mean = own[later];
                 for (won, required) in won[..later].iter_mut().zip(&required[..later]) {
-                    *won |= usize::from(mean > *required) << at;
+                    *won |= u16::from(mean > *required) << at;
                 }
             }
             for (earlier, won) in order[..later].iter().zip(&won[..later]) {
                 let both = valid[*index] & valid[*earlier];
-                // Marked is the largest set only; its subsets follow at the end.
-                dominated[*earlier][both & won] = true;
-                dominated[*index][both & !won] = true;
+                dominated.mark(*earlier, both & won);
+                dominated.mark(*index, both & !won);
             }
         }
-        for marks in &mut dominated {
-            for at in 0..means.len() {
-                for set in (0..sets).filter(|set| set & (1 << at) == 0) {
-                    marks[set] |= marks[set | 1 << at];
-                }
-            }
-        }
+        dominated.close(means.len());
         dominated
     }
 
     /// The sum over all sets of what each entrant has of them.
-    fn worth(&self, table: &Table, means: &[Vec<Option<f64>>], dominated: &[Vec<bool>]) -> Vec<Option<f64>> {
+    fn worth(&self, table: &Table, means: &[Vec<Option<f64>>], dominated: &Dominated) -> Vec<Option<f64>> {
         let environments = means.len();
         let mut worth: Vec<Option<f64>> = (0..table.entrants.len())
             .map(|index| means.iter().any(|means| means[index].is_some()).then_some(0.0))
@@ -191,7 +183,7 @@ impl Pareto {
             let score = |index: usize| {
                 let product = here.iter().try_fold(1.0, |product, means| Some(product * means[index]?))?;
                 let root = if size == 1 { product } else { libm::pow(product, 1.0 / f64::from(size)) };
-                Some(root).filter(|_| !dominated[index][set])
+                Some(root).filter(|_| !dominated.is(index, set))
             };
             let scores: Vec<Option<f64>> = (0..table.entrants.len()).map(score).collect();
             let mut part = 1.0;
@@ -210,6 +202,34 @@ impl Pareto {
             }
         }
         worth
+    }
+}
+
+/// Who is dominated in which set of environments; a set is the bits of its environments.
+struct Dominated {
+    sets: usize,
+    marks: Vec<bool>,
+}
+
+impl Dominated {
+    /// Marks the largest set in which somebody is dominated.
+    fn mark(&mut self, index: usize, set: u16) {
+        self.marks[index * self.sets + usize::from(set)] = true;
+    }
+
+    /// Who is dominated in a set is so in all its subsets.
+    fn close(&mut self, environments: usize) {
+        for marks in self.marks.chunks_exact_mut(self.sets) {
+            for at in 0..environments {
+                for set in (0..self.sets).filter(|set| set & (1 << at) == 0) {
+                    marks[set] |= marks[set | 1 << at];
+                }
+            }
+        }
+    }
+
+    fn is(&self, index: usize, set: usize) -> bool {
+        self.marks[index * self.sets + set]
     }
 }
 
@@ -324,7 +344,7 @@ mod tests {
                     }
                 }
                 for index in (0..miners).filter(|index| there(*index)) {
-                    assert_eq!(dominated[index][set], plainly[index], "case {case}, set {set:b}, miner {index}");
+                    assert_eq!(dominated.is(index, set), plainly[index], "case {case}, set {set:b}, miner {index}");
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! How often a miner beats the others.
 
+use std::cmp::Reverse;
+
 use serde::{Deserialize, Serialize};
 
 use super::table::{Column, Table};
@@ -150,23 +152,29 @@ impl WinRate {
     /// Takes the seats of all of a cluster of copies but the one of its least copied miner; of equal ones the earliest keeps it.
     fn unseat(&self, table: &Table, seated: &mut [bool]) {
         let answered = table.answered();
+        let block = |index: usize| table.entrants[index].block.unwrap_or(u64::MAX);
         let mut copied = vec![0_u32; seated.len()];
-        let mut cluster: Vec<usize> = (0..seated.len()).collect();
-        for row in &table.copies {
+        let mut sources: Vec<Option<(u32, usize)>> = vec![None; seated.len()];
+        for row in table.copies.iter().filter(|row| row.answers > 0) {
+            let (source, of) = (&mut sources[row.entrant as usize], row.of as usize);
             copied[row.entrant as usize] += row.answers;
+            let more =
+                |(answers, other)| (row.answers, Reverse((block(of), of))) > (answers, Reverse((block(other), other)));
+            if source.is_none_or(more) {
+                *source = Some((row.answers, of));
+            }
         }
-        // Whoever copies enough, from whomever, joins those from whom he copied.
-        let copies_enough =
-            |entrant: usize| f64::from(copied[entrant]) >= self.copied_share * f64::from(answered[entrant].max(1));
-        for row in &table.copies {
-            let (entrant, of) = (row.entrant as usize, row.of as usize);
-            if row.answers > 0 && copies_enough(entrant) && seated[of] {
-                let (a, b) = (root(&mut cluster, entrant), root(&mut cluster, of));
+        // Whoever copies enough, from whomever, joins him from whom he copied most, and nobody else: who copies from two miners must not
+        // make one cluster of them.
+        let mut cluster: Vec<usize> = (0..seated.len()).collect();
+        for (index, source) in sources.into_iter().enumerate() {
+            let enough = f64::from(copied[index]) >= self.copied_share * f64::from(answered[index]);
+            if let Some((_, of)) = source.filter(|_| enough) {
+                let (a, b) = (root(&mut cluster, index), root(&mut cluster, of));
                 cluster[a.max(b)] = a.min(b);
             }
         }
         let mut holders: Vec<Option<usize>> = vec![None; seated.len()];
-        let block = |index: usize| table.entrants[index].block.unwrap_or(u64::MAX);
         for index in (0..seated.len()).filter(|index| seated[*index]) {
             // Shares compared as products, without a division.
             let share = |other: usize| u64::from(copied[other]) * u64::from(answered[index].max(1));
@@ -425,6 +433,14 @@ mod tests {
         table.copies = vec![copy(0, 1, 1)];
         let stage = WinRate { copied_share: 0.6, ..stage };
         assert_eq!(run(&stage, &table), [Some(0.5), Some(0.5), Some(0.0)], "half is too little for 0.6");
+    }
+
+    #[test]
+    fn who_copies_from_two_makes_no_cluster_of_them() {
+        let mut table = one_prompt(&[(9, Some(2)), (8, Some(1)), (7, Some(3)), (6, Some(4))]);
+        table.copies = [0, 1].map(|of| Copying { entrant: 2, of, answers: 1 }).to_vec();
+        let rates = run(&WinRate { clones: Clones::Once, ..WinRate::default() }, &table);
+        assert_eq!(rates, [Some(1.0), Some(0.5), Some(0.0), Some(0.0)], "both keep their seats, the copier has none");
     }
 
     #[test]
