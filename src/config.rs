@@ -477,6 +477,12 @@ mod tests {
             ("[loss]\nvocabulary = 0", "loss.vocabulary"),
             ("[loss]\nmatch = \"regex\"\npattern = \"(\"", "loss.pattern"),
             ("[score\n", "line 1"),
+            ("[weights]\nstage = []", "unknown field `stage`"),
+            (
+                "[[weights.stages]]\nkind = \"normalise\"\n\n[[weights.stages]]\nkind = \"softmax\"\ntemprature = 1",
+                "weights.stages[1]: unknown field `temprature`",
+            ),
+            ("[[weights.stages]]\nkind = \"softmax\"\ntemperature = 0", "weights.stages[0].temperature"),
         ] {
             let error = Config::parse(text, "criteria.toml").expect_err(text).to_string();
             assert!(error.starts_with("criteria.toml: ") && error.contains(place), "{error} names {place}");

@@ -1,6 +1,6 @@
 //! Declared stages of weights: the recipes that ship, held to their formulas on rounds worked by hand; the same bits everywhere; and what a
 //! scored round makes of them.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up must fail")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
 
 mod common;
 
@@ -175,26 +175,26 @@ fn templar_multiplies_rating_and_signs_and_burns_half() {
 #[test]
 fn affine_shares_each_set_among_those_whom_nobody_dominates() {
     // In the order of submission: a (.6, .4), b (.8, .2), c (.4, .2), by two prompts of each environment.
-    // sat: b needs more than .6 + .2 * .4 = .68 and has it; c (.4) does not beat a. abd: b needs more than .4 + min(.12, .1) = .5 and has
-    // .2; c has .2 too. So c is dominated everywhere, b in {abd}, a in {sat}.
-    // {sat}: b has all of 2 / 2 = 1. {abd}: a has 1. {both}, 2 * 2 / 1 = 4: a sqrt(.24) = .489898 comes first, b sqrt(.16) / 2 = .2:
+    // sat: b needs more than .6 + .2 * .4 = .68 and has it; c (.4) does not beat a. dyck: b needs more than .4 + min(.12, .1) = .5 and has
+    // .2; c has .2 too. So c is dominated everywhere, b in {dyck}, a in {sat}.
+    // {sat}: b has all of 2 / 2 = 1. {dyck}: a has 1. {both}, 2 * 2 / 1 = 4: a sqrt(.24) = .489898 comes first, b sqrt(.16) / 2 = .2:
     // 4 * .710102 = 2.840408 and 1.159592. Sums 3.840408 and 2.159592: b has 36852.55 of a's 65535.
     let miners: &[(&str, u64, &[Option<u16>])] = &[
         ("a", 10, &[Some(19_661), Some(32_767), Some(45_875), Some(32_767)]),
         ("b", 20, &[Some(13_107), Some(13_107), Some(65_535), Some(39_321)]),
         ("c", 30, &[Some(26_214), Some(0), Some(26_214), Some(26_214)]),
     ];
-    let prompts = &["abd:1", "abd:2", "affine:sat:1", "affine:sat:2"];
+    let prompts = &["dyck:1", "dyck:2", "logic:sat:1", "logic:sat:2"];
     let (row, weighed) = apply("affine", &Sheet { prompts, miners }.table(), &Memory::default());
     assert!((f64::from(row[1]) - 36_852.55).abs() < 1.5, "a's scores are rounded to 16 bits: {row:?}");
     assert_eq!((row[0], row[2]), (65_535, 0), "a first, c dominated");
     assert!((weighed.steps[0].values[0].unwrap() - 3.840408).abs() < 1e-4, "{:?}", weighed.steps[0]);
-    // One of two answers is less than nine tenths: no part in abd, so only {sat} is left to b.
+    // One of two answers is less than nine tenths: no part in dyck, so only {sat} is left to b.
     let miners: &[(&str, u64, &[Option<u16>])] =
         &[miners[0], ("b", 20, &[Some(13_107), None, Some(65_535), Some(39_321)]), miners[2]];
     let (_, weighed) = apply("affine", &Sheet { prompts, miners }.table(), &Memory::default());
     let values: Vec<f64> = weighed.steps[0].values.iter().map(|value| value.unwrap()).collect();
-    assert_eq!(values, [5.0, 1.0, 0.0], "both and abd are a's");
+    assert_eq!(values, [5.0, 1.0, 0.0], "both and dyck are a's");
 }
 
 /// SplitMix64.

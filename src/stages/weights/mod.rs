@@ -5,7 +5,8 @@
 //! the weights this is the one place with floats: f64 with IEEE's + - x / and square root, exp and pow of the crate `libm`, no fused
 //! multiply-add, and sums in the order of the hotkeys, so that every machine gets the same bits.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Error, Result};
 
@@ -46,8 +47,20 @@ pub use win_rate::{Clones, Over, WinRate};
 #[serde(deny_unknown_fields, default)]
 pub struct WeightsConfig {
     /// The stages, in order; none means the mean scores as they are.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "stages")]
     pub stages: Vec<Stage>,
+}
+
+/// Reads the stages one by one, so that an error names the one that it is about.
+fn stages<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Stage>, D::Error> {
+    let tables = Vec::<toml::Table>::deserialize(deserializer)?;
+    let read = |(at, table): (usize, toml::Table)| {
+        let kind = table.get("kind").map_or_else(String::new, |kind| format!(" (stage {kind})"));
+        let named =
+            |error: toml::de::Error| D::Error::custom(format!("weights.stages[{at}]: {}{kind}", error.message()));
+        Stage::deserialize(table).map_err(named)
+    };
+    tables.into_iter().enumerate().map(read).collect()
 }
 
 /// One step from scores to weights: `[[weights.stages]]` with `kind` and the stage's own fields.
@@ -344,11 +357,14 @@ mod tests {
             assert!(error.contains(place), "{error} names {place}");
         }
         for (text, name) in [
-            ("[[stages]]\nkind = \"softmx\"\ntemperature = 1", "softmx"),
-            ("[[stages]]\nkind = \"softmax\"\ntemprature = 1", "temprature"),
-            ("[[stages]]\nkind = \"normalise\"\nsum = 1", "sum"),
-            ("[[stages]]\nkind = \"softmax\"", "temperature"),
-            ("[[stages]]\ntemperature = 1.0", "kind"),
+            ("[[stages]]\nkind = \"softmx\"\ntemperature = 1", "weights.stages[0]: unknown variant `softmx`"),
+            (
+                "[[stages]]\nkind = \"normalise\"\n[[stages]]\nkind = \"softmax\"\ntemprature = 1",
+                "weights.stages[1]: unknown field `temprature`, expected `temperature` (stage \"softmax\")",
+            ),
+            ("[[stages]]\nkind = \"normalise\"\nsum = 1", "unknown field `sum`"),
+            ("[[stages]]\nkind = \"softmax\"", "missing field `temperature`"),
+            ("[[stages]]\ntemperature = 1.0", "missing field `kind`"),
         ] {
             let error = parse(text).expect_err(text).to_string();
             assert!(error.contains(name), "{error} names {name}");

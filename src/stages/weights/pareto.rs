@@ -140,24 +140,28 @@ impl Pareto {
             .collect();
         let mut order: Vec<usize> = (0..count).filter(|index| valid[*index] != 0).collect();
         order.sort_by_key(|index| table.entrants[*index].block.unwrap_or(u64::MAX));
-        // Side by side in the order of submission.
-        let of =
-            |means: &Vec<Option<f64>>| order.iter().map(|index| means[*index].unwrap_or(0.0)).collect::<Vec<f64>>();
-        let own: Vec<Vec<f64>> = means.iter().map(of).collect();
-        let required: Vec<Vec<f64>> =
-            own.iter().map(|means| means.iter().map(|mean| self.required(*mean)).collect()).collect();
+        // Side by side in the order of submission, as ranks among what is required: m > r where fewer lie below r than below m.
+        let ranks = |means: &Vec<Option<f64>>| {
+            let means: Vec<f64> = order.iter().map(|index| means[*index].unwrap_or(0.0)).collect();
+            let required: Vec<f64> = means.iter().map(|mean| self.required(*mean)).collect();
+            let mut sorted = required.clone();
+            sorted.sort_unstable_by(f64::total_cmp);
+            let rank = |number: &f64| sorted.partition_point(|other| other < number) as i32;
+            (means.iter().map(rank).collect::<Vec<i32>>(), required.iter().map(rank).collect::<Vec<i32>>())
+        };
+        let ranks: Vec<(Vec<i32>, Vec<i32>)> = means.iter().map(ranks).collect();
         let mut dominated = Dominated { sets: 1 << means.len(), marks: vec![false; count << means.len()] };
-        let mut won = vec![0_u16; order.len()];
+        let mut won = vec![0_i32; order.len()];
         for (later, index) in order.iter().enumerate() {
             won[..later].fill(0);
-            for (at, (own, required)) in own.iter().zip(&required).enumerate() {
-                let mean = own[later];
+            for (at, (own, required)) in ranks.iter().enumerate() {
+                let (own, bit) = (own[later], 1 << at);
                 for (won, required) in won[..later].iter_mut().zip(&required[..later]) {
-                    *won |= u16::from(mean > *required) << at;
+                    *won |= if own > *required { bit } else { 0 };
                 }
             }
             for (earlier, won) in order[..later].iter().zip(&won[..later]) {
-                let both = valid[*index] & valid[*earlier];
+                let (both, won) = (valid[*index] & valid[*earlier], *won as u16);
                 dominated.mark(*earlier, both & won);
                 dominated.mark(*index, both & !won);
             }

@@ -226,18 +226,16 @@ pub(super) mod tests {
     fn a_table_out_of_order_is_refused_by_its_field() {
         let good = table(&[&[Some(1), Some(2)], &[Some(3), None]]);
         good.check().expect("legal");
-        let broken: [(&str, fn(&mut Table)); 5] = [
-            ("entrants", |table| table.entrants.swap(0, 1)),
-            ("prompts", |table| table.prompts.swap(0, 1)),
-            ("answers", |table| table.answers.swap(0, 2)),
-            ("answers", |table| table.answers[0].entrant = 7),
-            ("copies", |table| table.copies.push(Copying { entrant: 0, of: 2, answers: 1 })),
-        ];
-        for (field, spoil) in broken {
+        let spoilt = |field: &str, spoil: &dyn Fn(&mut Table)| {
             let mut bad = good.clone();
             spoil(&mut bad);
             let error = bad.check().expect_err(field).to_string();
             assert!(error.contains(&format!("table.{field}")), "{error}");
-        }
+        };
+        spoilt("entrants", &|table| table.entrants.swap(0, 1));
+        spoilt("prompts", &|table| table.prompts.swap(0, 1));
+        spoilt("answers", &|table| table.answers.swap(0, 2));
+        spoilt("answers", &|table| table.answers[0].entrant = 7);
+        spoilt("copies", &|table| table.copies.push(Copying { entrant: 0, of: 2, answers: 1 }));
     }
 }
