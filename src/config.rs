@@ -479,8 +479,8 @@ mod tests {
             ("[score\n", "line 1"),
             ("[weights]\nstage = []", "unknown field `stage`"),
             (
-                "[[weights.stages]]\nkind = \"normalise\"\n\n[[weights.stages]]\nkind = \"softmax\"\ntemprature = 1",
-                "weights.stages[1]: unknown field `temprature`",
+                "[[weights.stages]]\nkind = \"normalise\"\n\n[[weights.stages]]\nkind = \"softmax\"\nheat = 1",
+                "weights.stages[1]: unknown field `heat`",
             ),
             ("[[weights.stages]]\nkind = \"softmax\"\ntemperature = 0", "weights.stages[0].temperature"),
         ] {

@@ -432,7 +432,12 @@ fn the_remembered_and_the_owner_are_paid_too() {
     let (outcome, warnings) = score(&config, None, &Memory::default());
     let error = outcome.unwrap_err().to_string();
     assert!(error.contains("weights.stages[1].uid"), "without a subnet nobody can be the owner: {error}");
-    assert!(warnings.iter().any(|text| text.contains("\"ema\"")), "the first round is told: {warnings:?}");
+    assert!(warnings.is_empty(), "and that is found before anything is computed: {warnings:?}");
+    let (outcome, warnings) = score(&config, Some(&state), &Memory::default());
+    assert!(
+        outcome.is_ok() && warnings.iter().any(|text| text.contains("\"ema\"")),
+        "a first round is told: {warnings:?}"
+    );
 }
 
 #[test]

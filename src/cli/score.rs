@@ -85,6 +85,7 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
         pipeline::validator(state, validator)?;
     }
     pipeline::check_references(&round, &config.loss)?;
+    pipeline::check_owner(&config, subnet)?;
 
     let device = args.device.open(console)?;
     let embedder = args.model.load(&mut config, &args.device, device, console)?;

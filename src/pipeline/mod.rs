@@ -20,7 +20,7 @@ pub use epoch::{EpochResult, epoch, validator};
 pub use files::{check_folder, write};
 pub use judge::Judge;
 pub use losses::{Measured, check_references, measure};
-pub use weigh::StageValue;
+pub use weigh::{StageValue, check_owner};
 
 use crate::Result;
 use crate::config::Config;
@@ -158,6 +158,7 @@ pub fn score_after(
     listen: Listener<'_>,
 ) -> Result<Outcome> {
     config.check()?;
+    check_owner(config, subnet)?;
     let measure = Measure::new(round, &config.loss)?;
     let began = Instant::now();
     let mut texts = Texts::new(embedder);

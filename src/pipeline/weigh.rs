@@ -22,6 +22,18 @@ pub struct StageValue {
     pub value: Option<f64>,
 }
 
+/// Checks that the owner's share, where the criteria declare one, has somebody to go to. Whoever scores for long asks before.
+///
+/// # Errors
+/// As [`WeightsConfig::check_owner`](weights::WeightsConfig::check_owner).
+pub fn check_owner(config: &Config, subnet: Option<&State>) -> Result<()> {
+    config.weights.check_owner(subnet.and_then(|subnet| subnet.hyper.owner_uid), |uid| {
+        let (subnet, uid) = (subnet?, usize::from(uid));
+        subnet.hotkeys.get(uid)?;
+        Some(subnet.coldkeys.get(uid).map(String::as_str))
+    })
+}
+
 /// Puts the weights that the declared stages give in the place of the mean scores', and returns what to remember. Behind the round's miners
 /// come those who get a weight without having answered: whom `memory` knows (in the subnet, where one is given), and the subnet's owner.
 ///

@@ -38,29 +38,40 @@ impl Burn {
         self.uid.or(owner_uid)
     }
 
-    pub(super) fn apply(&self, table: &Table, values: &mut [Option<f64>]) -> Result<(), Flaw> {
-        let Some(uid) = self.target(table.owner_uid) else {
+    /// The uid that gets the share. `coldkey` tells a uid's: `None` where nobody has the uid, `Some(None)` where the coldkey is not known.
+    pub(super) fn owner<'a>(
+        &self,
+        owner_uid: Option<u16>,
+        coldkey: impl Fn(u16) -> Option<Option<&'a str>>,
+    ) -> Result<u16, Flaw> {
+        let Some(uid) = self.target(owner_uid) else {
             return flaw(
                 "uid",
                 "neither the criteria nor the subnet's state say which uid is the owner's",
                 "give uid, or a state with hyper.owner_uid (--metagraph)",
             );
         };
-        let Some(owner) = table.entrants.iter().position(|entrant| entrant.uid == Some(uid)) else {
-            let problem = format!("nobody is known to have uid {uid}");
-            return flaw("uid", problem, "give the subnet's state with its hotkeys (--metagraph), and the owner's uid");
-        };
-        match &table.entrants[owner].coldkey {
-            Some(coldkey) if *coldkey == self.coldkey => {}
-            Some(other) => {
+        match coldkey(uid) {
+            Some(Some(coldkey)) if coldkey == self.coldkey => Ok(uid),
+            Some(Some(other)) => {
                 let problem = format!("uid {uid} belongs to coldkey {other:?}, not to the owner's {:?}", self.coldkey);
-                return flaw("coldkey", problem, "find the uid that is the owner's now; nothing was given to this one");
+                flaw("coldkey", problem, "find the uid that is the owner's now; nothing was given to this one")
+            }
+            Some(None) => {
+                let problem = format!("the coldkey of uid {uid} is not known, so the share could go to anybody");
+                flaw("coldkey", problem, "give a state of the subnet that has coldkeys (--metagraph)")
             }
             None => {
-                let problem = format!("the coldkey of uid {uid} is not known, so the share could go to anybody");
-                return flaw("coldkey", problem, "give a state of the subnet that has coldkeys (--metagraph)");
+                let problem = format!("nobody is known to have uid {uid}");
+                flaw("uid", problem, "give the subnet's state with its hotkeys (--metagraph), and the owner's uid")
             }
         }
+    }
+
+    pub(super) fn apply(&self, table: &Table, values: &mut [Option<f64>]) -> Result<(), Flaw> {
+        let at = |uid: u16| table.entrants.iter().position(|entrant| entrant.uid == Some(uid));
+        let uid = self.owner(table.owner_uid, |uid| Some(table.entrants[at(uid)?].coldkey.as_deref()))?;
+        let Some(owner) = at(uid) else { return Ok(()) };
         values[owner] = Some(0.0);
         Normalise { to: To::Sum }.apply(values);
         let earned = values.iter().flatten().any(|value| *value > 0.0);

@@ -235,6 +235,24 @@ impl WeightsConfig {
         self.stages.iter().find_map(|stage| if let Stage::Burn(burn) = stage { burn.target(owner_uid) } else { None })
     }
 
+    /// Checks that the owner's share, where there is one, can be given: `owner_uid` is what the subnet's state says, `coldkey` tells that of
+    /// a uid (`None` where nobody has it, `Some(None)` where it is not known).
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming stage and field.
+    pub fn check_owner<'a>(
+        &self,
+        owner_uid: Option<u16>,
+        coldkey: impl Fn(u16) -> Option<Option<&'a str>>,
+    ) -> Result<()> {
+        for (at, stage) in self.stages.iter().enumerate() {
+            if let Stage::Burn(burn) = stage {
+                burn.owner(owner_uid, &coldkey).map_err(|flaw| stage.refuse(at, flaw))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Checks the ranges of all stages, and that they go together.
     ///
     /// # Errors
@@ -359,8 +377,8 @@ mod tests {
         for (text, name) in [
             ("[[stages]]\nkind = \"softmx\"\ntemperature = 1", "weights.stages[0]: unknown variant `softmx`"),
             (
-                "[[stages]]\nkind = \"normalise\"\n[[stages]]\nkind = \"softmax\"\ntemprature = 1",
-                "weights.stages[1]: unknown field `temprature`, expected `temperature` (stage \"softmax\")",
+                "[[stages]]\nkind = \"normalise\"\n[[stages]]\nkind = \"softmax\"\nheat = 1",
+                "weights.stages[1]: unknown field `heat`, expected `temperature` (stage \"softmax\")",
             ),
             ("[[stages]]\nkind = \"normalise\"\nsum = 1", "unknown field `sum`"),
             ("[[stages]]\nkind = \"softmax\"", "missing field `temperature`"),
