@@ -11,6 +11,7 @@ use crate::pipeline::judge::{Judgement, Reading};
 use crate::stages::loss::Matcher;
 use crate::stages::novelty::{self, Against};
 use crate::stages::score::ScoreConfig;
+use crate::stages::weights::WeightsConfig;
 use crate::{Error, Result};
 
 /// The version of the file's schema that this build reads.
@@ -35,6 +36,9 @@ pub struct Config {
     pub loss: LossConfig,
     /// `[score]`.
     pub score: ScoreConfig,
+    /// `[weights]`.
+    #[serde(skip_serializing_if = "WeightsConfig::is_default")]
+    pub weights: WeightsConfig,
 }
 
 /// `[encoder]` of the criteria.
@@ -291,6 +295,7 @@ impl Default for Config {
             copies: CopiesConfig::default(),
             loss: LossConfig::default(),
             score: ScoreConfig::default(),
+            weights: WeightsConfig::default(),
         }
     }
 }
@@ -389,7 +394,8 @@ impl Config {
         novelty::check(self.novelty.nearest)?;
         self.copies.check()?;
         self.loss.check()?;
-        self.score.check()
+        self.score.check()?;
+        self.weights.check()
     }
 
     /// The criteria with what is known of the model filled in, and with what the kind of loss takes if nothing is said.
@@ -476,6 +482,12 @@ mod tests {
             ("[loss]\nvocabulary = 0", "loss.vocabulary"),
             ("[loss]\nmatch = \"regex\"\npattern = \"(\"", "loss.pattern"),
             ("[score\n", "line 1"),
+            ("[weights]\nstage = []", "unknown field `stage`"),
+            (
+                "[[weights.stages]]\nkind = \"normalise\"\n\n[[weights.stages]]\nkind = \"softmax\"\nheat = 1",
+                "weights.stages[1]: unknown field `heat`",
+            ),
+            ("[[weights.stages]]\nkind = \"softmax\"\ntemperature = 0", "weights.stages[0].temperature"),
         ] {
             let error = Config::parse(text, "criteria.toml").expect_err(text).to_string();
             assert!(error.starts_with("criteria.toml: ") && error.contains(place), "{error} names {place}");

@@ -1,6 +1,5 @@
 //! `tauscore score`: a round in, a folder of results out.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +9,8 @@ use super::table::table;
 use super::{Console, DeviceArgs, LossArgs, ModelArgs, Outcome, Status, criteria, load_judge, write_json, write_text};
 use crate::config::Config;
 use crate::data::{Options, Round, Source};
-use crate::pipeline::{self, EpochResult, Models};
+use crate::pipeline::{self, EpochResult, Models, Past};
+use crate::stages::weights::Memory;
 use crate::stages::yuma::State;
 use crate::state::{self, Bounds, Record, Store, Turn};
 use crate::{Error, Result};
@@ -110,6 +110,7 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
         pipeline::validator(state, validator)?;
     }
     pipeline::check_references(&round, &config.loss)?;
+    pipeline::check_owner(&config, subnet)?;
     let kept = store.as_ref().map(|store| turn(store, &round, console)).transpose()?;
 
     let device = args.device.open(console)?;
@@ -122,7 +123,12 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     }
     let mut models = Models::new(&embedder, judge.as_ref());
     args.measured.iter().try_for_each(|path| models.read(path))?;
-    let outcome = pipeline::score(&mut models, &round, &history, subnet, &config, &mut console.listener())?;
+    let memory = match store.as_ref().zip(kept) {
+        Some((store, (_, turn))) => store.memory(turn)?,
+        None => Memory::default(),
+    };
+    let past = Past { rounds: &history, memory: &memory };
+    let outcome = pipeline::score_after(past, &mut models, &round, subnet, &config, &mut console.listener())?;
     if let Some(path) = &args.save_measured {
         models.save(path)?;
     }
@@ -136,8 +142,7 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     if let Some((store, (digest, _))) = store.as_ref().zip(kept) {
         let embeddings = (models.embeddings(), outcome.rows.as_slice());
         let record = Record { round: &round, digest, encoder: &encoder, embeddings, subnet };
-        // No stage of the criteria has anything to remember of a miner yet.
-        store.record(record, &BTreeMap::<&str, ()>::new())?;
+        store.record(record, &outcome.memory)?;
     }
     console.note(&format!(
         "{} tokens of distinct texts embedded in {:.2} s: {:.0} tokens/s",

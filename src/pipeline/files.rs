@@ -7,9 +7,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Copied, Nearest, Outcome, ScoredMiner, copies};
+use super::{Copied, Nearest, Outcome, ScoredMiner, StageValue, copies};
 use crate::config::Config;
 use crate::data::{Round, Uid};
+use crate::stages::weights::Tally;
 use crate::{Error, Result};
 
 /// Files that `score` writes; a folder with any other file is not replaced.
@@ -57,6 +58,8 @@ struct MinerRow<'a> {
     score: f64,
     weight: f64,
     weight_u16: u16,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    stages: &'a [StageValue],
 }
 
 #[derive(Serialize)]
@@ -73,6 +76,22 @@ struct Pairs {
 }
 
 impl ScoredMiner {
+    /// One of whom nothing is known yet.
+    pub(super) fn new(miner: String, uid: Option<Uid>) -> Self {
+        Self {
+            miner,
+            uid,
+            prompts: 0,
+            copies: 0,
+            novelty: 0.0,
+            accuracy: 0.0,
+            accuracy_interval: None,
+            tally: Tally::default(),
+            weight: 0,
+            stages: Vec::new(),
+        }
+    }
+
     /// The mean score, in [0, 1].
     pub fn score(&self) -> f64 {
         // 32 fraction bits over 65535.
@@ -187,6 +206,7 @@ fn miner_row<'a>(outcome: &Outcome, miner: &'a ScoredMiner) -> MinerRow<'a> {
         score: miner.score(),
         weight: outcome.share(miner),
         weight_u16: miner.weight,
+        stages: &miner.stages,
     }
 }
 

@@ -10,6 +10,7 @@ pub mod judge;
 mod losses;
 mod measurements;
 mod texts;
+mod weigh;
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -21,6 +22,7 @@ pub use files::{check_folder, write};
 pub use judge::Judge;
 pub use losses::{Measured, check_references, measure};
 pub use measurements::Models;
+pub use weigh::{StageValue, check_owner};
 
 use crate::Result;
 use crate::config::Config;
@@ -29,7 +31,7 @@ use crate::progress::{Event, Listener};
 use crate::stages::eval::{Estimate, Resamples};
 use crate::stages::novelty::{self, Against, Bank, NOBODY};
 use crate::stages::score::Unanswered;
-use crate::stages::weights::{self, Tally};
+use crate::stages::weights::{self, Memory, Tally};
 use crate::stages::yuma::State;
 use losses::Measure;
 use measurements::Judging;
@@ -95,6 +97,8 @@ pub struct ScoredMiner {
     pub tally: Tally,
     /// The weight as the chain takes it.
     pub weight: u16,
+    /// What each of the criteria's stages gave him, where there are any.
+    pub stages: Vec<StageValue>,
 }
 
 /// What came of a round.
@@ -102,8 +106,10 @@ pub struct ScoredMiner {
 pub struct Outcome {
     /// One for each response, in input order.
     pub responses: Vec<ScoredResponse>,
-    /// One for each miner, in order of first appearance.
+    /// One for each miner, in order of first appearance; behind them, by hotkey, who gets a weight without having answered.
     pub miners: Vec<ScoredMiner>,
+    /// What the next round is to be told ([`Past::memory`]).
+    pub memory: Memory,
     /// Tokens that were embedded.
     pub tokens: u64,
     /// How long embedding took, in seconds.
@@ -112,13 +118,23 @@ pub struct Outcome {
     pub rows: Vec<u32>,
 }
 
+/// What was before a round.
+#[derive(Clone, Copy, Debug)]
+pub struct Past<'a> {
+    /// Earlier rounds, whose responses count as answered before; the oldest first.
+    pub rounds: &'a [Round],
+    /// What the stages of the weights remember.
+    pub memory: &'a Memory,
+}
+
 /// Scores `round` by `config`, with the responses of `history` (earlier rounds) as what was answered before. `subnet`
 /// gives uids to hotkeys, where it is known, and overrules those of the rows. What `models` said in the rounds before they are not asked again.
 ///
 /// # Errors
 /// As [`check_references`]; [`Error::Usage`](crate::Error::Usage) if an embedding has another width than the model's;
 /// [`Error::Row`](crate::Error::Row) if an embedding that came with a row is not one of the embedder's precision;
-/// [`Error::Device`](crate::Error::Device) if the device fails; [`Error::Io`](crate::Error::Io) if a file of logits cannot be read.
+/// [`Error::Device`](crate::Error::Device) if the device fails; [`Error::Io`](crate::Error::Io) if a file of logits cannot be read; as
+/// [`weights::apply`] with declared stages.
 pub fn score(
     models: &mut Models<'_>,
     round: &Round,
@@ -127,7 +143,24 @@ pub fn score(
     config: &Config,
     listen: Listener<'_>,
 ) -> Result<Outcome> {
+    let past = Past { rounds: history, memory: &Memory::default() };
+    score_after(past, models, round, subnet, config, listen)
+}
+
+/// As [`score`], with what the stages of the weights remember.
+///
+/// # Errors
+/// As [`score`].
+pub fn score_after(
+    Past { rounds: history, memory }: Past<'_>,
+    models: &mut Models<'_>,
+    round: &Round,
+    subnet: Option<&State>,
+    config: &Config,
+    listen: Listener<'_>,
+) -> Result<Outcome> {
     config.check()?;
+    check_owner(config, subnet)?;
     let measure = Measure::new(round, &config.loss)?;
     let began = Instant::now();
     models.begin();
@@ -213,8 +246,17 @@ pub fn score(
         });
     }
     warn_of_faults(round, &responses, listen);
-    let miners = miners(round, &responses, subnet, config.score.unanswered, listen);
-    Ok(Outcome { responses, miners, tokens: texts.tokens(), seconds, rows })
+    let mut miners = miners(round, &responses, subnet, config.score.unanswered, listen);
+    let memory = match config.weights.stages.is_empty() {
+        true => memory.clone(),
+        false => weigh::weigh(round, &responses, &mut miners, subnet, config, memory, listen)?,
+    };
+    if miners.iter().all(|miner| miner.weight == 0) {
+        listen(Event::Warning {
+            message: "every score is 0: the weight row is empty and must not be submitted".into(),
+        });
+    }
+    Ok(Outcome { responses, miners, memory, tokens: texts.tokens(), seconds, rows })
 }
 
 /// The history bank: the embeddings' rows of earlier rounds' responses, and whose they are in this one.
@@ -313,21 +355,8 @@ fn miners(
     unanswered: Unanswered,
     listen: Listener<'_>,
 ) -> Vec<ScoredMiner> {
-    let mut miners: Vec<ScoredMiner> = round
-        .miners()
-        .iter()
-        .map(|miner| ScoredMiner {
-            miner: miner.hotkey.as_str().to_owned(),
-            uid: miner.uid,
-            prompts: 0,
-            copies: 0,
-            novelty: 0.0,
-            accuracy: 0.0,
-            accuracy_interval: None,
-            tally: Tally::default(),
-            weight: 0,
-        })
-        .collect();
+    let mut miners: Vec<ScoredMiner> =
+        round.miners().iter().map(|miner| ScoredMiner::new(miner.hotkey.as_str().to_owned(), miner.uid)).collect();
     if let Some(subnet) = subnet {
         resolve(&mut miners, subnet, listen);
     }
@@ -356,11 +385,6 @@ fn miners(
     let weights = weights::row(&miners.iter().map(|miner| miner.tally).collect::<Vec<_>>());
     for (miner, weight) in miners.iter_mut().zip(&weights) {
         miner.weight = *weight;
-    }
-    if weights.iter().all(|weight| *weight == 0) {
-        listen(Event::Warning {
-            message: "every score is 0: the weight row is empty and must not be submitted".into(),
-        });
     }
     miners
 }

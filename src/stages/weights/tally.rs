@@ -1,4 +1,5 @@
-//! From scores to a weight row, exact: u16 scores in, max-upscaled u16 weights out.
+//! From scores to a weight row without floats: u16 scores in, max-upscaled u16 weights out. What counts where the criteria declare no
+//! stages.
 #![deny(clippy::float_arithmetic)]
 
 use crate::fixed::{I32F32, max_upscale_u16};
