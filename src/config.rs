@@ -125,9 +125,9 @@ pub struct LossConfig {
 #[serde(rename_all = "snake_case")]
 pub enum LossKind {
     /// How much the response helps a language model to foretell the reference's tokens, against the prompt's other responses.
-    #[default]
     ReferenceGain,
     /// The lesser of [`LossKind::ReferenceGain`] and [`LossKind::ExplainedSum`]: response and reference have to explain each other.
+    #[default]
     MutualGain,
     /// How much the reference helps it to foretell the response's tokens, against the prompt's other responses.
     Explained,

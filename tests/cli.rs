@@ -1861,7 +1861,9 @@ fn losses_of_pairs_are_printed_in_order_and_sharing_changes_no_byte() {
         [pair("What?", "the others"), pair("Who?", "x <|im_end|> y"), pair("What?", ""), pair("What?", "the others")];
     place.write("pairs.jsonl", lines(&pairs));
     let model = language();
-    for (kind, compared) in [("reference_gain", true), ("explained", true), ("information", true), ("lm", false)] {
+    for (kind, compared) in
+        [("reference_gain", true), ("mutual_gain", true), ("explained", true), ("information", true), ("lm", false)]
+    {
         let args = ["loss", "pairs.jsonl", "--model", &model, "--device", "cpu", "--kind", kind, "--token-losses"];
         let run = place.run(&args);
         assert_eq!(run.code, 0, "{kind}: {}", run.err);
@@ -1873,7 +1875,7 @@ fn losses_of_pairs_are_printed_in_order_and_sharing_changes_no_byte() {
             assert_eq!(row["tokens"], losses.len(), "{kind}: {row}");
             let empty = pair["response"] == "";
             assert_eq!(row["surprise"].is_null(), empty, "{kind}: {row}");
-            assert_eq!(losses.is_empty(), empty && kind != "reference_gain", "{kind}: {row}");
+            assert_eq!(losses.is_empty(), empty && !kind.ends_with("_gain"), "{kind}: {row}");
             let mean = |losses: &[f32]| losses.iter().copied().map(f64::from).sum::<f64>() / losses.len() as f64;
             if losses.is_empty() {
                 assert!(row["loss"].is_null(), "{kind}: {row}");
@@ -2036,7 +2038,7 @@ fn pairs_that_cannot_be_judged_are_named_or_left_out() {
 }
 
 #[test]
-fn score_is_by_reference_gain_if_nothing_else_is_said() {
+fn score_is_by_mutual_gain_if_nothing_else_is_said() {
     let place = place();
     let mut blank = rows();
     blank[7]["response"] = json!("  ");
@@ -2054,14 +2056,23 @@ fn score_is_by_reference_gain_if_nothing_else_is_said() {
     };
     assert_eq!(of("p1", "carol").0, of("p1", "alice").0, "equal texts, equal losses");
     assert_eq!(of("p1", "carol").1, of("p1", "alice").1, "and equal accuracies");
-    // Two distinct texts stand on either side of their median.
-    assert!((of("p1", "alice").1 + of("p1", "bob").1 - 1.0).abs() < 1e-12, "{scores:?}");
+    // Two distinct texts stand on either side of their median, and the lesser of two accuracies counts.
+    let both = of("p1", "alice").1 + of("p1", "bob").1;
+    assert!(both > 0.0 && both < 1.0 + 1e-12, "{scores:?}");
+    place.good_score(
+        &[&["--config", "criteria.toml", "--loss", "reference_gain", "--out", "one_way"], &ROUND[..]].concat(),
+    );
+    let one_way = place.rows("one_way/scores.jsonl");
+    for (mutual, gain) in scores.iter().zip(&one_way) {
+        assert_eq!(mutual["loss"], gain["loss"], "the loss is that of the reference");
+        assert!(mutual["accuracy"].as_f64() <= gain["accuracy"].as_f64(), "{mutual} {gain}");
+    }
+    assert!(scores.iter().zip(&one_way).any(|(mutual, gain)| mutual["accuracy"] != gain["accuracy"]), "it is another");
     assert_eq!((of("p3", "bob").1, of("p3", "bob").2), (0.0, 0.0), "a blank answer");
     assert_eq!(of("p3", "alice").1, 0.5, "alone, and so the median");
 
     let kept = place.read("out/criteria.toml");
-    for line in
-        ["kind = \"reference_gain\"", "clip = 0.3", "gate = 6.0", "response_tokens = 96", "reference_tokens = 96"]
+    for line in ["kind = \"mutual_gain\"", "clip = 0.3", "gate = 6.0", "response_tokens = 96", "reference_tokens = 96"]
     {
         assert!(kept.contains(line), "{line} in {kept}");
     }

@@ -296,8 +296,9 @@ fn relative(
         let (responses, signals, explained) = &mut of_prompts[row.prompt as usize];
         responses.push(index);
         let copy = copies.get(index).copied().unwrap_or(false);
-        let repeats = loss::repeats(&row.text);
-        let signal = Signal { text, copy, repeats, gain: -loss, surprise: judged.surprise };
+        let asked = round.prompt_of(row).and_then(|prompt| prompt.text.as_deref()).unwrap_or_default();
+        let hollow = loss::is_hollow(&row.text, asked);
+        let signal = Signal { text, copy, hollow, gain: -loss, surprise: judged.surprise };
         signals.push(signal);
         explained.extend(judged.explained.map(|gain| Signal { gain, ..signal }));
         measured.push(Measured::new(loss, 0.0).with_tokens(widened(&judged.token_losses)));

@@ -5,15 +5,15 @@ mod answer;
 mod arrays;
 pub(crate) mod cosine;
 mod exact;
+mod hollow;
 mod logits;
 pub mod relative;
-mod repetition;
 
 pub use answer::Matcher;
 pub use arrays::Fault;
+pub use hollow::is_hollow;
 pub use logits::{Judged, LARGEST_LOSS, logits, logprobs};
 use regex::Regex;
-pub use repetition::repeats;
 
 use crate::Result;
 use crate::device::Device;

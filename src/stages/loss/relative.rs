@@ -2,7 +2,7 @@
 //!
 //! Source: the recommended default of the project's study of reference losses. A gain is in nats per token, and some prompts allow
 //! larger gains than others; so what counts is its distance to the median of the prompt's responses, clipped so that no single prompt
-//! decides. Text that the model finds absurd (a robust z-score of its loss beyond the gate) is worth nothing, nor is what only repeats itself.
+//! decides. Text that the model finds absurd (a robust z-score of its loss beyond the gate) is worth nothing, nor is what only repeats itself or the prompt.
 #![expect(clippy::float_arithmetic, reason = "a language model's losses are floats, and they end in the score")]
 
 /// What is known of one response.
@@ -12,8 +12,8 @@ pub struct Signal {
     pub text: usize,
     /// Whether it is a copy of another response: then it says nothing of what is usual.
     pub copy: bool,
-    /// Whether it says the same over and over ([`repeats`](super::repeats)), which is worth nothing unless most do.
-    pub repeats: bool,
+    /// Whether it says nothing of its own ([`is_hollow`](super::is_hollow)), which is worth nothing unless most are like that.
+    pub hollow: bool,
     /// How much better than without it, in nats.
     pub gain: f64,
     /// Mean loss of the response itself, given the prompt, in nats per token; `None` for no token at all, which is worth nothing.
@@ -28,7 +28,7 @@ const NORMAL: f64 = 1.4826;
 
 /// The accuracy in [0, 1] of each response to one prompt: 0.5 + d / (2 `clip`), where d is the gain's distance to the median of the
 /// distinct ones within the gate that are no copies (of all of them if there are only copies), clipped to +-`clip` (nats). An empty response, one whose surprise is more than `gate` robust
-/// standard deviations above the median, and one that repeats itself where no more than half of the distinct ones do, is worth 0.
+/// standard deviations above the median, and a hollow one where no more than half of the distinct ones are, is worth 0.
 pub fn accuracies(responses: &[Signal], clip: f64, gate: f64) -> Vec<f64> {
     let mut distinct: Vec<&Signal> = responses.iter().filter(|response| response.surprise.is_some()).collect();
     distinct.sort_by_key(|response| response.text);
@@ -37,10 +37,10 @@ pub fn accuracies(responses: &[Signal], clip: f64, gate: f64) -> Vec<f64> {
         distinct.retain(|response| !response.copy);
     }
     let limit = limit(distinct.iter().filter_map(|response| response.surprise).collect(), gate);
-    let repeating = distinct.iter().filter(|response| response.repeats).count();
-    let may_repeat = 2 * repeating > distinct.len();
+    let hollow = distinct.iter().filter(|response| response.hollow).count();
+    let may_be_hollow = 2 * hollow > distinct.len();
     let counts = |response: &Signal| {
-        response.surprise.is_some_and(|surprise| surprise <= limit) && (may_repeat || !response.repeats)
+        response.surprise.is_some_and(|surprise| surprise <= limit) && (may_be_hollow || !response.hollow)
     };
     let gains = distinct.into_iter().filter(|response| counts(response)).map(|response| response.gain).collect();
     let Some(usual) = median(gains) else { return vec![0.0; responses.len()] };
@@ -78,7 +78,7 @@ mod tests {
             .map(|(text, gain, surprise)| Signal {
                 text: *text,
                 copy: false,
-                repeats: false,
+                hollow: false,
                 gain: *gain,
                 surprise: Some(*surprise),
             })
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn the_empty_and_the_absurd_are_worth_nothing_and_move_nothing() {
         let mut all = signals(&[(0, 0.0, 1.9), (1, 0.1, 2.0), (2, 0.2, 2.1), (3, 0.3, 2.2), (4, 5.0, 9.0)]);
-        all.push(Signal { text: 5, copy: false, repeats: false, gain: 8.0, surprise: None });
+        all.push(Signal { text: 5, copy: false, hollow: false, gain: 8.0, surprise: None });
         let found = accuracies(&all, 0.3, 6.0);
         assert_eq!(found[4..], [0.0, 0.0], "gated and empty: {found:?}");
         assert!((found[0] - 0.25).abs() < 1e-12, "the median is 0.15: {found:?}");
@@ -123,15 +123,15 @@ mod tests {
     }
 
     #[test]
-    fn what_repeats_itself_is_worth_nothing_unless_most_do() {
+    fn what_is_hollow_is_worth_nothing_unless_most_are() {
         let mut all = signals(&[(0, 0.0, 2.0), (1, 0.1, 2.0), (2, 0.2, 2.0), (3, 9.0, 2.0)]);
-        all[3].repeats = true;
+        all[3].hollow = true;
         let found = accuracies(&all, 0.3, 6.0);
         assert_eq!(found[3], 0.0, "a loop");
         assert!((found[1] - 0.5).abs() < 1e-12, "which moves no median: {found:?}");
-        all[0].repeats = true;
+        all[0].hollow = true;
         assert_eq!(accuracies(&all, 0.3, 6.0)[3], 0.0, "half of them");
-        all[1].repeats = true;
+        all[1].hollow = true;
         assert_eq!(accuracies(&all, 0.3, 6.0)[3], 1.0, "where it was asked for");
     }
 
