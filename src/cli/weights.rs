@@ -1,7 +1,7 @@
 //! `tauscore weights`: what an SDK would send of a round's weights, with every trap named, in the forms that tools accept.
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Read, Write};
+use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::table::table;
 use super::{Console, Outcome, Status, write_json, write_text};
-use crate::data::{Source, read_scores};
+use crate::data::{Source, read_scores, read_text};
 use crate::stages::conform::cases::Case;
 use crate::stages::conform::metagraph::Metagraph;
 use crate::stages::conform::minimum::{BelowMinimum, burn, pad};
@@ -19,9 +19,6 @@ use crate::stages::conform::{Environment, Sdk, SdkError, Sent, Subnet, current, 
 use crate::stages::score::Unanswered;
 use crate::stages::weights::{self, Tally};
 use crate::{Error, Result};
-
-/// The most bytes of one file, unpacked.
-const MOST_BYTES: u64 = 1 << 30;
 
 /// Rows of a table, and names in a message, for people; `--json` and the file have all.
 const SHOWN: usize = 10;
@@ -508,25 +505,6 @@ fn from_scores(text: String, file: String) -> Result<Vec<(String, f64)>> {
         tallies.iter_mut().for_each(|tally| tally.prompts = scores.prompts.len() as u64);
     }
     Ok(scores.miners.into_iter().zip(weights::row(&tallies).into_iter().map(f64::from)).collect())
-}
-
-/// A whole file as text, unpacked where it is gzip; `-` is standard input.
-fn read_text(path: &Path) -> Result<String> {
-    let failed = |source| Error::io(path, source);
-    let mut bytes = Vec::new();
-    let input: Box<dyn Read> = if path.as_os_str() == "-" {
-        Box::new(std::io::stdin().lock())
-    } else {
-        Box::new(std::fs::File::open(path).map_err(failed)?)
-    };
-    input.take(MOST_BYTES).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        let mut unpacked = Vec::new();
-        let packed = flate2::read::MultiGzDecoder::new(bytes.as_slice());
-        packed.take(MOST_BYTES).read_to_end(&mut unpacked).map_err(failed)?;
-        bytes = unpacked;
-    }
-    String::from_utf8(bytes).map_err(|_| failed(std::io::ErrorKind::InvalidData.into()))
 }
 
 fn usage(argument: &str, problem: impl Into<String>, remedy: &str) -> Error {

@@ -37,13 +37,13 @@ fn flaw(field: &str, problem: impl Into<String>, remedy: &'static str) -> Flaw {
 }
 
 /// Where hyperparameters stand beside the top.
-const INNER: [&str; 3] = ["hyper", "hparams", "hyperparameters"];
+const INNER: [&str; 4] = ["hyper", "hparams", "hyperparameters", "raw"];
 
 impl Metagraph {
     /// Reads a file's text: a subnet's state as `epoch` reads it, what `btcli --json subnets metagraph` prints, or the like: one object with
     /// `hotkeys`, or with `neurons` of `uid` and `hotkey`; and where it has them `netuid`, `coldkeys`, `owner_uid` or `owner_hotkey`,
     /// `owner_coldkey`, `min_allowed_weights` and `max_weight_limit` or `max_weights_limit`, of which the last three may also stand under
-    /// `hyper`, `hparams` or `hyperparameters`. A limit below 1 with a point is a share, as SDKs 9 and 10 have it. Other keys are passed over.
+    /// `hyper`, `hparams`, `hyperparameters` or (of SDK 11) `raw`. A limit below 1 with a point is a share, as SDKs 9 and 10 have it. Other keys are passed over.
     ///
     /// # Errors
     /// [`Error::File`] naming the field.

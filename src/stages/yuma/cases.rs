@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 use super::decode::{self, Flaw};
 use super::device::epochs;
 use super::output::Epoch;
-use super::state::{State, read_text};
+use super::state::State;
 use crate::Result;
+use crate::data::read_text;
 use crate::device::Device;
 
 /// A subnet followed over one or more epochs.

@@ -5,8 +5,9 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::decode::{self, Flaw};
-use super::state::{State, parse, read_text};
+use super::state::{State, parse};
 use crate::Result;
+use crate::data::read_text;
 use crate::fixed::{I32F32, max_upscale_u16};
 
 /// Uids and weights in submission order, without zeros: the SDKs leave them out.

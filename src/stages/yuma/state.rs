@@ -1,7 +1,6 @@
 //! A subnet's state before an epoch, and its file (YUMA §2).
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::ops::Deref;
 use std::path::Path;
 
@@ -13,14 +12,12 @@ use serde_json::{Map, Value};
 use super::decode::{self, Flaw};
 use super::metagraph;
 use super::output::Epoch;
+use crate::data::read_text;
 use crate::matrix::Csr;
 use crate::{Error, Result};
 
 /// The most uids a subnet can have.
 const MAX_UIDS: usize = 65_535;
-
-/// The most bytes of JSON that are read from one file, unpacked.
-const MAX_FILE_BYTES: u64 = 1 << 30;
 
 /// How long a neuron counts as active after its last update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -596,29 +593,6 @@ pub(super) fn on_nobody(row: usize, column: u16, n: usize) -> Flaw {
 
 fn rows(n: usize, triples: &[(u16, u16, u16)], field: &str) -> Result<Csr<u16>, Flaw> {
     Csr::from_triples(n, triples).ok_or_else(|| Flaw::new(field, "too many entries", "leave out neurons"))
-}
-
-/// Reads a whole file as text, unpacking it where it begins as gzip does. Standard input is `-`.
-pub(crate) fn read_text(path: &Path) -> Result<String> {
-    let failed = |source| Error::io(path, source);
-    let mut bytes = Vec::new();
-    if path.as_os_str() == "-" {
-        std::io::stdin().lock().take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    } else {
-        let file = std::fs::File::open(path).map_err(failed)?;
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    }
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        let mut unpacked = Vec::new();
-        let packed = flate2::read::MultiGzDecoder::new(bytes.as_slice());
-        packed.take(MAX_FILE_BYTES + 1).read_to_end(&mut unpacked).map_err(failed)?;
-        bytes = unpacked;
-    }
-    let flaw = |problem: &str, remedy: &str| Flaw::new("(file)", problem, remedy).in_file(&path.display().to_string());
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(flaw("more than 1 GiB of JSON", "split the file"));
-    }
-    String::from_utf8(bytes).map_err(|_| flaw("not UTF-8 text", "write JSON, plain or packed with gzip"))
 }
 
 /// Parses a file of one JSON value.

@@ -359,7 +359,8 @@ fn bonds(batch: &Batch, problem: &Problem, state: &State, permit: &[bool], store
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stages::yuma::state::{parse, read_text};
+    use crate::data::read_text;
+    use crate::stages::yuma::state::parse;
 
     /// The first epoch of every recording in the repository.
     fn recordings() -> Vec<(std::path::PathBuf, State)> {
