@@ -63,7 +63,8 @@ impl Metagraph {
     }
 
     fn from_object(object: &Map<String, Value>) -> Result<Self, Flaw> {
-        let (hotkeys, coldkeys) = match object.get("neurons") {
+        // SDKs 9 and 10 have lists of both; their neurons are of another shape.
+        let (hotkeys, coldkeys) = match object.get("neurons").filter(|_| object.get("hotkeys").is_none()) {
             Some(neurons) => from_neurons(neurons)?,
             None => (strings(object, "hotkeys")?, strings(object, "coldkeys")?),
         };
@@ -184,6 +185,26 @@ mod tests {
         ];
         for shape in shapes {
             assert_eq!(Metagraph::parse(shape, "m.json").expect("legal"), right, "{shape}");
+        }
+    }
+
+    /// `datasets/metagraph` has one invented subnet as each tool gives it.
+    #[test]
+    fn every_tool_gives_the_same() {
+        let read = |name: &str| {
+            let path = format!("{}/datasets/metagraph/{name}.json", env!("CARGO_MANIFEST_DIR"));
+            let text = std::fs::read_to_string(&path).expect("a file that ships");
+            Metagraph::parse(&text, &path).expect("legal")
+        };
+        let right = read("btcli_11");
+        assert_eq!(
+            (right.min_allowed_weights, right.max_weight_limit),
+            (Some(3), Some(21_845)),
+            "as the chain has them"
+        );
+        assert_eq!((right.owner_uid, right.owner_coldkey.as_deref()), (Some(5), Some("cold_e")), "the owner");
+        for name in ["v10", "v10_arrays", "v10_lite", "v11", "v11_pairs"] {
+            assert_eq!(read(name), right, "{name}");
         }
     }
 
