@@ -23,15 +23,18 @@ fn recipes() -> BTreeMap<String, Config> {
     files.map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), Config::read(&path).unwrap())).collect()
 }
 
-/// Miners with the block of their first submission, and their scores by prompt; the accuracies are the scores, unless given.
+/// A miner, the block of his first submission, and his scores by prompt.
+type Line<'a> = (&'a str, u64, &'a [Option<u16>]);
+
+/// What miners scored; the accuracies are the scores, unless given.
 struct Sheet<'a> {
     prompts: &'a [&'a str],
-    miners: &'a [(&'a str, u64, &'a [Option<u16>])],
+    miners: &'a [Line<'a>],
 }
 
 impl Sheet<'_> {
     fn table(&self) -> Table {
-        let entrant = |(hotkey, block, _): &(&str, u64, &[Option<u16>])| Entrant {
+        let entrant = |(hotkey, block, _): &Line<'_>| Entrant {
             hotkey: (*hotkey).to_owned(),
             block: Some(*block),
             ..Entrant::default()
@@ -100,8 +103,7 @@ fn sn1_prompting_raises_to_its_power() {
 #[test]
 fn sn9_lets_the_earlier_win_until_its_advantage_has_decayed() {
     // Losses 1 - s: a (26214) .4 since block 0, b (26155) .39910 since block 7200, c 1 since block 0.
-    let miners: &[(&str, u64, &[Option<u16>])] =
-        &[("a", 0, &[Some(39_321)]), ("b", 7200, &[Some(39_380)]), ("c", 0, &[Some(0)])];
+    let miners: &[Line<'_>] = &[("a", 0, &[Some(39_321)]), ("b", 7200, &[Some(39_380)]), ("c", 0, &[Some(0)])];
     let sheet = Sheet { prompts: &["p"], miners };
     // At block 7200 a's epsilon is .005 - .5 * .0049 = .00255: .4 * .99745 = .39898 < .39910, so a beats b. Win rates 1, 1/2, 0.
     // Softmax of these over .01: 1, e^-50, e^-100 up to the sum. Half of it: .5, 9.6e-23, 1.9e-44.
@@ -120,8 +122,7 @@ fn sn9_lets_the_earlier_win_until_its_advantage_has_decayed() {
     let (row, weighed) = apply("sn9_pretraining", &table, &weighed.memory);
     assert_eq!(row, [32_768, 65_535, 0], "b has won, and a's average is half of his");
     // Who is not evaluated decays: b has .25 then, and a .125 + .5.
-    let miners: &[(&str, u64, &[Option<u16>])] =
-        &[("a", 0, &[Some(39_321)]), ("b", 7200, &[None]), ("c", 0, &[Some(0)])];
+    let miners: &[Line<'_>] = &[("a", 0, &[Some(39_321)]), ("b", 7200, &[None]), ("c", 0, &[Some(0)])];
     let (_, weighed) = apply("sn9_pretraining", &Sheet { prompts: &["p"], miners }.table(), &weighed.memory);
     assert_eq!(weighed.weights[..2], [0.625, 0.25], "c does not reach 1e-40: {:?}", weighed.weights);
 }
@@ -179,7 +180,7 @@ fn affine_shares_each_set_among_those_whom_nobody_dominates() {
     // .2; c has .2 too. So c is dominated everywhere, b in {dyck}, a in {sat}.
     // {sat}: b has all of 2 / 2 = 1. {dyck}: a has 1. {both}, 2 * 2 / 1 = 4: a sqrt(.24) = .489898 comes first, b sqrt(.16) / 2 = .2:
     // 4 * .710102 = 2.840408 and 1.159592. Sums 3.840408 and 2.159592: b has 36852.55 of a's 65535.
-    let miners: &[(&str, u64, &[Option<u16>])] = &[
+    let miners: &[Line<'_>] = &[
         ("a", 10, &[Some(19_661), Some(32_767), Some(45_875), Some(32_767)]),
         ("b", 20, &[Some(13_107), Some(13_107), Some(65_535), Some(39_321)]),
         ("c", 30, &[Some(26_214), Some(0), Some(26_214), Some(26_214)]),
@@ -190,8 +191,7 @@ fn affine_shares_each_set_among_those_whom_nobody_dominates() {
     assert_eq!((row[0], row[2]), (65_535, 0), "a first, c dominated");
     assert!((weighed.steps[0].values[0].unwrap() - 3.840408).abs() < 1e-4, "{:?}", weighed.steps[0]);
     // One of two answers is less than nine tenths: no part in dyck, so only {sat} is left to b.
-    let miners: &[(&str, u64, &[Option<u16>])] =
-        &[miners[0], ("b", 20, &[Some(13_107), None, Some(65_535), Some(39_321)]), miners[2]];
+    let miners: &[Line<'_>] = &[miners[0], ("b", 20, &[Some(13_107), None, Some(65_535), Some(39_321)]), miners[2]];
     let (_, weighed) = apply("affine", &Sheet { prompts, miners }.table(), &Memory::default());
     let values: Vec<f64> = weighed.steps[0].values.iter().map(|value| value.unwrap()).collect();
     assert_eq!(values, [5.0, 1.0, 0.0], "both and dyck are a's");
@@ -464,4 +464,112 @@ fn the_order_of_rows_changes_no_bit() {
         weights
     };
     assert_eq!(sorted(rows()), sorted(backwards), "the file from its end");
+}
+
+/// Stages as criteria declare them.
+fn declared(stages: &str) -> Config {
+    Config::parse(stages, "criteria.toml").unwrap()
+}
+
+/// One round of one prompt after another, with what is remembered from one to the next; the values of the last stage, by miner.
+fn rounds(config: &Config, rounds: &[&[Line<'_>]]) -> Vec<Vec<f64>> {
+    let mut memory = Memory::default();
+    let each = rounds.iter().map(|miners| {
+        let weighed = weights::apply(&config.weights, &Sheet { prompts: &["p"], miners }.table(), &memory).unwrap();
+        memory = weighed.memory;
+        weighed.weights
+    });
+    each.collect()
+}
+
+/// `entrius/gittensor#1177`: averages were brought to a sum of 1 inside the average, so that a miner's history depended on who else was there.
+#[test]
+fn gittensor_1177_nothing_is_renormalised_inside_the_average() {
+    let config = declared("[[weights.stages]]\nkind = \"ema\"\nalpha = 0.25\nstart = \"first\"\n");
+    let few: [&[Line<'_>]; 2] = [
+        &[("a", 0, &[Some(40_000)]), ("b", 0, &[Some(20_000)])],
+        &[("a", 0, &[Some(60_000)]), ("b", 0, &[Some(20_000)])],
+    ];
+    let many: [&[Line<'_>]; 2] = [
+        &[("a", 0, &[Some(40_000)]), ("b", 0, &[Some(20_000)]), ("c", 0, &[Some(65_535)])],
+        &[("a", 0, &[Some(60_000)]), ("b", 0, &[Some(20_000)]), ("c", 0, &[Some(65_535)])],
+    ];
+    let (few, many) = (rounds(&config, &few), rounds(&config, &many));
+    for (few, many) in few.iter().zip(&many) {
+        assert_eq!(few[..], many[..2], "who else answered is no business of an average");
+    }
+    // 40000 and then 0.75 * 40000 + 0.25 * 60000 = 45000, of 65535 each; b stays what he is.
+    let right = [[40_000.0, 20_000.0], [45_000.0, 20_000.0]];
+    for (found, right) in few.iter().zip(right) {
+        assert!(found.iter().zip(right).all(|(found, right)| (found * 65_535.0 - right).abs() < 1e-6), "{found:?}");
+    }
+}
+
+/// `Swap-subnet#198`: 51.2 % were burned where 50 % were meant, as the share was taken before others were dropped.
+#[test]
+fn swap_subnet_198_what_is_burned_is_the_share_that_was_said() {
+    let config = declared(
+        "[[weights.stages]]\nkind = \"softmax\"\ntemperature = 0.3\n\n[[weights.stages]]\nkind = \"top_k\"\ntiers = [{ count = 3, share = 1.0 }]\n\n\
+         [[weights.stages]]\nkind = \"burn\"\nshare = 0.5\ncoldkey = \"cold\"\n",
+    );
+    let miners: Vec<(String, u16)> = (0..40).map(|at| (format!("m{at:02}"), 1_000 + at * 1_531)).collect();
+    let scores: Vec<[Option<u16>; 1]> = miners.iter().map(|(_, score)| [Some(*score)]).collect();
+    let sheet: Vec<Line<'_>> =
+        miners.iter().zip(&scores).map(|((name, _), scores)| (name.as_str(), 0, &scores[..])).collect();
+    let mut table = Sheet { prompts: &["p"], miners: &sheet }.table();
+    let owner = Entrant { hotkey: "owner".into(), uid: Some(7), coldkey: Some("cold".into()), ..Entrant::default() };
+    table.entrants.push(owner);
+    table.owner_uid = Some(7);
+    let weighed = weights::apply(&config.weights, &table, &Memory::default()).unwrap();
+    let row = weights::quantise(&weighed.weights);
+    let total: u64 = row.iter().map(|weight| u64::from(*weight)).sum();
+    let burned = f64::from(*row.last().unwrap()) / total as f64;
+    assert!((burned - 0.5).abs() < 1e-4, "{burned} of the row as the chain gets it");
+}
+
+/// `NousResearch/finetuning-subnet#3`: an advantage of 2 % for ever is unfair to whoever improves on it later.
+#[test]
+fn finetuning_subnet_3_the_advantage_of_the_first_decays() {
+    let config =
+        declared("[[weights.stages]]\nkind = \"win_rate\"\nepsilon = 0.02\nepsilon_end = 0.0\ndecay_blocks = 1000\n");
+    let miners: &[Line<'_>] = &[("a", 0, &[Some(40_000)]), ("b", 10, &[Some(40_100)])];
+    let rates = |block| {
+        let table = Table { block: Some(block), ..Sheet { prompts: &["p"], miners }.table() };
+        weights::apply(&config.weights, &table, &Memory::default()).unwrap().weights
+    };
+    assert_eq!(rates(10), [1.0, 0.0], "at first an improvement of a thousandth is not enough");
+    assert_eq!(rates(2000), [0.0, 1.0], "once the advantage has decayed it is");
+}
+
+/// coldint.io, "the calculative miner": losing copies of one's own model lifted its win rate.
+#[test]
+fn coldint_losing_clones_lift_nobodys_win_rate() {
+    let config = declared("[[weights.stages]]\nkind = \"win_rate\"\nclones = \"once\"\n");
+    let honest: &[Line<'_>] = &[("a", 0, &[Some(60_000)]), ("b", 0, &[Some(50_000)])];
+    let crowd: &[Line<'_>] = &[
+        ("a", 0, &[Some(60_000)]),
+        ("b", 0, &[Some(50_000)]),
+        ("clone1", 1, &[Some(49_000)]),
+        ("clone2", 1, &[Some(48_000)]),
+    ];
+    let mut table = Sheet { prompts: &["p"], miners: crowd }.table();
+    table.copies = [2, 3].map(|entrant| Copying { entrant, of: 1, answers: 1 }).to_vec();
+    let with = weights::apply(&config.weights, &table, &Memory::default()).unwrap().weights;
+    let alone = Sheet { prompts: &["p"], miners: honest }.table();
+    let without = weights::apply(&config.weights, &alone, &Memory::default()).unwrap().weights;
+    assert_eq!(with, [&without[..], &[0.0, 0.0]].concat(), "b's two clones change nothing and win nothing");
+}
+
+/// `macrocosm-os/mainframe#407` and `finetuning#117`: one unlucky round must not undo a miner; averages may fall more slowly than they rise.
+#[test]
+fn mainframe_407_finetuning_117_averages_may_fall_more_slowly_than_they_rise() {
+    let config = declared("[[weights.stages]]\nkind = \"ema\"\nalpha_up = 0.5\nalpha_down = 0.05\nstart = \"first\"\n");
+    let round = |score: u16| -> Vec<Option<u16>> { vec![Some(score)] };
+    let (good, bad) = (round(60_000), round(0));
+    let turns: [&[Line<'_>]; 3] = [&[("a", 0, &good)], &[("a", 0, &bad)], &[("a", 0, &good)]];
+    let values: Vec<f64> = rounds(&config, &turns).iter().map(|values| values[0] * 65_535.0).collect();
+    // 60000; .95 of it; and half of the way back.
+    for (found, right) in values.iter().zip([60_000.0, 57_000.0, 58_500.0]) {
+        assert!((found - right).abs() < 1e-6, "{values:?}");
+    }
 }
