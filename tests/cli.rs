@@ -2353,6 +2353,52 @@ fn a_state_is_as_good_as_the_files_of_earlier_rounds() {
     }
 }
 
+/// A moving average needs a memory: `--state` is one, by hotkey.
+#[test]
+fn averages_go_on_from_round_to_round_in_a_state() {
+    let place = Place::new();
+    // Right answers are all alike: novelty must not count.
+    place.write(
+        "criteria.toml",
+        "[score]\nnovelty_power = 0.0\n\n[loss]\nkind = \"exact\"\nmatch = \"text\"\n\n[[weights.stages]]\nkind = \"ema\"\nalpha = 0.25\nstart = \"first\"\nunqueried = \"keep\"\n",
+    );
+    let round = |number: u64, right: &[&str], wrong: &[&str]| {
+        let mut rows = unusual(number, &[right, wrong].concat());
+        for row in &mut rows {
+            row["reference"] = json!("yes");
+            if right.contains(&row["miner"].as_str().unwrap()) {
+                row["response"] = json!("yes");
+            }
+        }
+        place.write(&format!("{number}.jsonl"), lines(&rows));
+    };
+    let averages = |number: u64| -> Vec<(String, f64)> {
+        let file = format!("{number}.jsonl");
+        place.good_score(&[&file, "--config", "criteria.toml", "--state", "state", "--out", "out"]);
+        let miners = place.json("out/miners.json");
+        let of = |row: &Value| (row["miner"].as_str().unwrap().to_owned(), row["stages"][0]["value"].as_f64().unwrap());
+        let mut averages: Vec<_> = miners.as_array().unwrap().iter().map(of).collect();
+        averages.sort_by(|a, b| a.0.cmp(&b.0));
+        averages
+    };
+    let expect = |found: Vec<(String, f64)>, right: &[(&str, f64)]| {
+        assert_eq!(found.len(), right.len(), "{found:?}");
+        for ((name, value), (miner, wanted)) in found.iter().zip(right) {
+            assert!(name == miner && (value - wanted).abs() < 1e-9, "{found:?} where {right:?} is right");
+        }
+    };
+    round(1, &["alice"], &["bob"]);
+    expect(averages(1), &[("alice", 1.0), ("bob", 0.0)]);
+    // Alice is not asked, and keeps what she has; bob is right once: a quarter.
+    round(2, &["bob"], &["carol"]);
+    expect(averages(2), &[("alice", 1.0), ("bob", 0.25), ("carol", 0.0)]);
+    expect(averages(2), &[("alice", 1.0), ("bob", 0.25), ("carol", 0.0)]);
+    round(3, &["carol"], &["alice"]);
+    expect(averages(3), &[("alice", 0.75), ("bob", 0.25), ("carol", 0.25)]);
+    let run = place.run(&["--json", "state", "show", "state"]);
+    assert!(run.code == 0 && run.out.contains("\"recorded\":3"), "scored again, it counts once: {}", run.out);
+}
+
 #[test]
 fn dippy_70_an_answer_that_comes_again_under_a_new_hotkey_is_a_copy() {
     let place = Place::new();
