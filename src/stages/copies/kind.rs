@@ -21,6 +21,8 @@ pub enum Kind {
     Subset,
     /// Some of its words changed.
     Edited,
+    /// Most of it in other words.
+    Paraphrase,
 }
 
 impl Kind {
@@ -32,6 +34,7 @@ impl Kind {
             Self::Padded => "padded",
             Self::Subset => "subset",
             Self::Edited => "edited",
+            Self::Paraphrase => "paraphrase",
         }
     }
 }
@@ -65,6 +68,8 @@ pub(super) fn compare(copy: &[String], source: &[String]) -> (Kind, String) {
         Kind::Padded
     } else if taken && 20 * source.len() > 21 * copy.len() {
         Kind::Subset
+    } else if 3 * count < theirs.len().min(own.len()) {
+        Kind::Paraphrase
     } else {
         Kind::Edited
     };
@@ -111,6 +116,7 @@ mod tests {
             (Kind::Subset, cut(20..50)),
             (Kind::Shuffled, [cut(40..60), cut(20..40), cut(0..20)].join(" ")),
             (Kind::Edited, source.replace("w20 ", "other ").replace("w45 ", "one ")),
+            (Kind::Paraphrase, source.replace("2 ", "two ").replace("5 ", "five ").replace("8 ", "eight ")),
         ] {
             assert_eq!(compare(&words(&copy), &words(&source)).0, kind, "{copy}");
         }
@@ -120,7 +126,7 @@ mod tests {
     fn excerpts_are_the_longest_common_run() {
         let (kind, excerpt) = compare(&words("a b c x d e f g y"), &words("d e f g z a b c"));
         assert_eq!((kind, excerpt.as_str()), (Kind::Shuffled, "d e f g"));
-        assert_eq!(compare(&words("p q r"), &words("s t u v")), (Kind::Edited, String::new()));
+        assert_eq!(compare(&words("p q r"), &words("s t u v")), (Kind::Paraphrase, String::new()));
         assert_eq!(compare(&words("yes"), &words("yes")), (Kind::Exact, "yes".to_owned()));
     }
 }
