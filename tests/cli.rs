@@ -2395,8 +2395,17 @@ fn averages_go_on_from_round_to_round_in_a_state() {
     expect(averages(2), &[("alice", 1.0), ("bob", 0.25), ("carol", 0.0)]);
     round(3, &["carol"], &["alice"]);
     expect(averages(3), &[("alice", 0.75), ("bob", 0.25), ("carol", 0.25)]);
+    // Another policy: who is not asked is forgotten, for good, and scored again the round forgets nobody else.
+    let criteria = place.read("criteria.toml").replace("keep", "zero");
+    place.write("criteria.toml", criteria);
+    round(4, &["alice"], &["bob"]);
+    for _ in 0..2 {
+        expect(averages(4), &[("alice", 0.8125), ("bob", 0.1875)]);
+    }
+    round(5, &["carol"], &["bob"]);
+    expect(averages(5), &[("bob", 0.140625), ("carol", 1.0)]);
     let run = place.run(&["--json", "state", "show", "state"]);
-    assert!(run.code == 0 && run.out.contains("\"recorded\":3"), "scored again, it counts once: {}", run.out);
+    assert!(run.code == 0 && run.out.contains("\"recorded\":5"), "scored again, it counts once: {}", run.out);
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn record_as(store: &Store, round: &Round, subnet: Option<&State>, memory: &impl
     let embeddings = Embeddings { width: WIDTH, rows: Rows::Exact(numbers.map(|number| number as i16).collect()) };
     let places: Vec<u32> = (0..round.responses().len() as u32).collect();
     let digest = state::digest(round);
-    let record = Record { round, digest, encoder: ENCODER, embeddings: (&embeddings, &places), subnet };
+    let record = Record { round, digest, encoder: ENCODER, embeddings: (&embeddings, &places), subnet, forgotten: &[] };
     store.record(record, memory)
 }
 

@@ -141,7 +141,8 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     // the round, and records it then; killed later, it makes the same results again, and the round still counts once.
     if let Some((store, (digest, _))) = store.as_ref().zip(kept) {
         let embeddings = (models.embeddings(), outcome.rows.as_slice());
-        let record = Record { round: &round, digest, encoder: &encoder, embeddings, subnet };
+        let forgotten = &memory.forgotten(&outcome.memory);
+        let record = Record { round: &round, digest, encoder: &encoder, embeddings, subnet, forgotten };
         store.record(record, &outcome.memory)?;
     }
     console.note(&format!(

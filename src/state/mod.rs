@@ -91,6 +91,8 @@ pub struct Record<'a> {
     pub embeddings: (&'a Embeddings, &'a [u32]),
     /// The subnet, for its coldkeys.
     pub subnet: Option<&'a State>,
+    /// Kinds and hotkeys of what is known no longer.
+    pub forgotten: &'a [(&'a str, &'a str)],
 }
 
 /// How much is kept.
@@ -271,7 +273,7 @@ impl Store {
     }
 
     /// Keeps a round in one transaction, which is on the disk when this returns: what is known after it, itself as the newest of the bank,
-    /// and coldkeys. Whoever is not in `memory` keeps what he has. Recorded again, the last round takes its own place: it counts once.
+    /// and coldkeys. Whoever is neither in `memory` nor forgotten keeps what he has. Recorded again, the last round takes its own place: it counts once.
     ///
     /// # Errors
     /// [`Error::Usage`] naming kind and hotkey if a number is not finite, and as [`Store::turn`]; nothing is written then. [`Error::Io`] if
@@ -297,6 +299,11 @@ impl Store {
                 }
             }
             before.retain(|_, _| false)?;
+            for key in record.forgotten {
+                if let Some(old) = known.remove(key)? {
+                    before.insert(key, old.value())?;
+                }
+            }
             for (kind, hotkey, leaf) in &leaves {
                 let key = (kind.as_str(), hotkey.as_str());
                 let old = known.insert(key, leaf.as_str())?;

@@ -37,6 +37,14 @@ impl Memory {
         self.averages.keys().chain(self.ratings.keys()).map(String::as_str)
     }
 
+    /// What is kept here and no longer `later`: kind and hotkey, as the fields are called.
+    pub fn forgotten(&self, later: &Self) -> Vec<(&'static str, &str)> {
+        let averages = self.averages.keys().filter(|hotkey| !later.averages.contains_key(*hotkey));
+        let ratings = self.ratings.keys().filter(|hotkey| !later.ratings.contains_key(*hotkey));
+        let averages = averages.map(|hotkey| ("averages", hotkey.as_str()));
+        averages.chain(ratings.map(|hotkey| ("ratings", hotkey.as_str()))).collect()
+    }
+
     /// Checks that every number is one.
     ///
     /// # Errors
