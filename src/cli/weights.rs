@@ -18,7 +18,7 @@ use crate::stages::conform::traps::{Trap, traps};
 use crate::stages::conform::{Environment, Sdk, SdkError, Sent, Subnet, current, numpy, python, send};
 use crate::stages::score::Unanswered;
 use crate::stages::weights::{self, Tally};
-use crate::{Error, Result};
+use crate::{Error, Result, whole};
 
 /// Rows of a table, and names in a message, for people; `--json` and the file have all.
 const SHOWN: usize = 10;
@@ -283,18 +283,8 @@ impl Row {
                 serde_json::to_string(&uids.into_iter().zip(shares).collect::<BTreeMap<_, _>>())
             }
         };
-        let failed = |error: std::io::Error| Error::io(path, error);
-        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::Builder::new().prefix(".tauscore-").tempfile_in(folder).map_err(failed)?;
-        let text = text.map_err(|error| failed(error.into()))?;
-        writeln!(file, "{text}").and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-        // Group and others may read it, as they may what a program writes elsewhere; a temporary file is private.
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(failed)?;
-        }
-        file.persist(path).map(drop).map_err(|error| failed(error.error))
+        let text = text.map_err(|error| Error::io(path, error.into()))?;
+        whole::write(path, format!("{text}\n").as_bytes())
     }
 
     fn hotkey(&self, uid: usize) -> &str {
