@@ -17,7 +17,7 @@ use crate::{Error, Result, whole};
 /// The key of the header's metadata.
 const HEADER: &str = "tauscore.measurements";
 
-/// What a file says of itself. All but the device must be as it is now.
+/// What a file says of itself.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
@@ -33,6 +33,19 @@ struct Header {
     /// By the place of the case: why it cannot be judged.
     problems: BTreeMap<usize, String>,
     device: String,
+}
+
+impl Header {
+    /// What must be the same here and there, by field; the language model apart, which either side may lack.
+    fn identity(&self) -> [(&'static str, String); 5] {
+        [
+            ("version", self.version.clone()),
+            ("encoder", self.encoder.clone()),
+            ("precision", self.precision.to_string()),
+            ("max_tokens", self.max_tokens.to_string()),
+            ("width", self.width.to_string()),
+        ]
+    }
 }
 
 impl Models<'_> {
@@ -68,26 +81,11 @@ impl Models<'_> {
         let header = file.metadata(HEADER).ok_or_else(|| refuse(HEADER, "it is missing".into(), again))?;
         let header: Header = serde_json::from_str(header).map_err(|error| refuse(HEADER, error.to_string(), again))?;
         let own = self.header();
-        let differing = [
-            ("version", header.version == own.version, &header.version, &own.version),
-            ("encoder", header.encoder == own.encoder, &header.encoder, &own.encoder),
-            ("precision", header.precision == own.precision, &header.precision.to_string(), &own.precision.to_string()),
-            (
-                "max_tokens",
-                header.max_tokens == own.max_tokens,
-                &header.max_tokens.to_string(),
-                &own.max_tokens.to_string(),
-            ),
-            ("width", header.width == own.width, &header.width.to_string(), &own.width.to_string()),
-        ];
-        for (field, same, theirs, ours) in differing {
-            if !same {
+        for ((field, theirs), (_, ours)) in header.identity().into_iter().zip(own.identity()) {
+            if theirs != ours {
                 let problem = format!("it is {theirs} there, and {ours} here");
-                return Err(refuse(
-                    field,
-                    problem,
-                    "measure anew, or score by the criteria and the engine that measured",
-                ));
+                let remedy = "measure anew, or score by the criteria and the engine that measured";
+                return Err(refuse(field, problem, remedy));
             }
         }
         if let (Some(theirs), Some(ours)) = (&header.judge, &own.judge)
