@@ -14,7 +14,7 @@ use super::metagraph;
 use super::output::Epoch;
 use crate::data::read_text;
 use crate::matrix::Csr;
-use crate::{Error, Result};
+use crate::{Error, Result, whole};
 
 /// The most uids a subnet can have.
 const MAX_UIDS: usize = 65_535;
@@ -445,7 +445,7 @@ impl State {
             std::io::Write::write_all(&mut encoder, &bytes).map_err(failed)?;
             bytes = encoder.finish().map_err(failed)?;
         }
-        std::fs::write(path, bytes).map_err(failed)
+        whole::write(path, &bytes)
     }
 
     /// Reads a state from JSON; `n` where it stands outside the object.
