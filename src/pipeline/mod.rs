@@ -31,7 +31,7 @@ use crate::progress::{Event, Listener};
 use crate::stages::eval::{Estimate, Resamples};
 use crate::stages::novelty::{self, Against, Bank, NOBODY};
 use crate::stages::score::Unanswered;
-use crate::stages::weights::{self, Memory, Tally};
+use crate::stages::weights::{Memory, Table, Tally};
 use crate::stages::yuma::State;
 use losses::Measure;
 use measurements::Judging;
@@ -108,6 +108,8 @@ pub struct Outcome {
     pub responses: Vec<ScoredResponse>,
     /// One for each miner, in order of first appearance; behind them, by hotkey, who gets a weight without having answered.
     pub miners: Vec<ScoredMiner>,
+    /// The round as it was weighed: with the criteria and what was remembered before it, all that the weights depend on.
+    pub table: Table,
     /// What the next round is to be told ([`Past::memory`]).
     pub memory: Memory,
     /// Tokens that were embedded.
@@ -134,7 +136,7 @@ pub struct Past<'a> {
 /// As [`check_references`]; [`Error::Usage`](crate::Error::Usage) if an embedding has another width than the model's;
 /// [`Error::Row`](crate::Error::Row) if an embedding that came with a row is not one of the embedder's precision;
 /// [`Error::Device`](crate::Error::Device) if the device fails; [`Error::Io`](crate::Error::Io) if a file of logits cannot be read; as
-/// [`weights::apply`] with declared stages.
+/// [`weigh`](crate::stages::weights::weigh).
 pub fn score(
     models: &mut Models<'_>,
     round: &Round,
@@ -247,16 +249,13 @@ pub fn score_after(
     }
     warn_of_faults(round, &responses, listen);
     let mut miners = miners(round, &responses, subnet, config.score.unanswered, listen);
-    let memory = match config.weights.stages.is_empty() {
-        true => memory.clone(),
-        false => weigh::weigh(round, &responses, &mut miners, subnet, config, memory, listen)?,
-    };
+    let (table, memory) = weigh::weigh(round, &responses, &mut miners, subnet, config, memory, listen)?;
     if miners.iter().all(|miner| miner.weight == 0) {
         listen(Event::Warning {
             message: "every score is 0: the weight row is empty and must not be submitted".into(),
         });
     }
-    Ok(Outcome { responses, miners, memory, tokens: texts.tokens(), seconds, rows })
+    Ok(Outcome { responses, miners, table, memory, tokens: texts.tokens(), seconds, rows })
 }
 
 /// The history bank: the embeddings' rows of earlier rounds' responses, and whose they are in this one.
@@ -347,7 +346,7 @@ fn interval(accuracies: &[f64], draws: &mut HashMap<usize, Resamples>) -> Option
     Some([estimate.low?, estimate.high?])
 }
 
-/// One row a miner, and the weight row.
+/// One row a miner, without his weight.
 fn miners(
     round: &Round,
     responses: &[ScoredResponse],
@@ -381,10 +380,6 @@ fn miners(
             Unanswered::Zero => round.prompts().len(),
             Unanswered::Skip => miner.prompts,
         } as u64;
-    }
-    let weights = weights::row(&miners.iter().map(|miner| miner.tally).collect::<Vec<_>>());
-    for (miner, weight) in miners.iter_mut().zip(&weights) {
-        miner.weight = *weight;
     }
     miners
 }

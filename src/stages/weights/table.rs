@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Tally;
 use crate::{Error, Result};
 
 /// Which of an answer's numbers a stage reads.
@@ -125,6 +126,20 @@ impl Table {
         let mut counts = vec![0; self.entrants.len()];
         self.answers.iter().for_each(|row| counts[row.entrant as usize] += 1);
         counts
+    }
+
+    /// Each entrant's scores, over all prompts or over those that he answered.
+    pub fn tallies(&self) -> Vec<Tally> {
+        let mut tallies = vec![Tally::default(); self.entrants.len()];
+        for row in &self.answers {
+            let tally = &mut tallies[row.entrant as usize];
+            tally.sum += u64::from(row.score);
+            tally.prompts += 1;
+        }
+        if self.unanswered_is_zero {
+            tallies.iter_mut().for_each(|tally| tally.prompts = self.prompts.len() as u64);
+        }
+        tallies
     }
 
     /// Each entrant's mean of `number`, a whole one, over all prompts or over those that he answered; `None` for who answered nothing. What
