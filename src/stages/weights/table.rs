@@ -1,5 +1,6 @@
 //! What the stages work on: a round as plain data.
 
+use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
 use super::Tally;
@@ -19,7 +20,7 @@ pub enum Column {
 }
 
 /// Whoever may get a weight: a miner of the round, one whom the memory knows, or the subnet's owner.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Entrant {
     /// Who he is.
     pub hotkey: String,
@@ -32,7 +33,7 @@ pub struct Entrant {
 }
 
 /// A miner's answer to a prompt, its numbers in 65535ths.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Answer {
     /// Index into [`Table::prompts`].
     pub prompt: u32,
@@ -58,7 +59,7 @@ impl Answer {
 }
 
 /// How much of what a miner answered was copied from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Copying {
     /// Who copied: index into [`Table::entrants`].
     pub entrant: u32,
@@ -69,7 +70,7 @@ pub struct Copying {
 }
 
 /// A round as the stages see it. Sums run in the order of the entrants, so that no order of a file changes a bit of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Table {
     /// Everybody, by ascending hotkey.
     pub entrants: Vec<Entrant>,
@@ -114,6 +115,14 @@ impl Table {
             return refuse("copies", "one is by or of nobody in the table");
         }
         Ok(())
+    }
+
+    /// The answers with their miners' hotkeys and their prompts' ids, in order; what belongs to nobody or to no prompt is passed over.
+    pub fn named(&self) -> impl Iterator<Item = (&str, &str, &Answer)> {
+        self.answers.iter().filter_map(|answer| {
+            let hotkey = &self.entrants.get(answer.entrant as usize)?.hotkey;
+            Some((hotkey.as_str(), self.prompts.get(answer.prompt as usize)?.as_str(), answer))
+        })
     }
 
     /// The answers to each prompt that has any.
