@@ -7,6 +7,7 @@ pub mod data;
 pub mod device;
 mod error;
 pub mod fixed;
+pub mod ledger;
 pub mod matrix;
 pub mod models;
 pub mod nn;
