@@ -1,5 +1,7 @@
 //! The evaluation criteria: one TOML file, public, versioned and hashed. Each stage owns its section.
 
+mod diff;
+
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,7 @@ use crate::stages::novelty::{self, Against};
 use crate::stages::score::ScoreConfig;
 use crate::stages::weights::WeightsConfig;
 use crate::{Error, Result};
+pub use diff::Difference;
 
 /// The version of the file's schema that this build reads.
 const SCHEMA: u32 = 1;

@@ -3,6 +3,7 @@
 mod bench;
 mod config;
 mod console;
+mod criteria;
 mod demo;
 mod devices;
 mod doctor;
@@ -15,6 +16,7 @@ mod loss;
 mod models;
 mod prove;
 mod score;
+mod sign;
 mod state;
 mod table;
 mod verify;
@@ -99,6 +101,8 @@ enum Command {
     Models(models::ModelsArgs),
     /// Print the effective criteria
     Config(config::ConfigArgs),
+    /// Compare criteria, approve others, count who does
+    Criteria(criteria::CriteriaArgs),
 }
 
 /// Which device to run on.
@@ -211,6 +215,7 @@ fn run(cli: &Cli, console: &Console, out: &mut dyn Write) -> Outcome {
         Command::Bench(args) => bench::run(args, console, out),
         Command::Models(args) => models::run(args, console, out),
         Command::Config(args) => config::run(args, console, out),
+        Command::Criteria(args) => criteria::run(args, console, out),
     }
 }
 

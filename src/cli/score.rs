@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 
+use super::sign::SignArgs;
 use super::table::table;
 use super::{Console, DeviceArgs, LossArgs, ModelArgs, Outcome, Status, criteria, load_judge, write_json, write_text};
 use crate::config::Config;
@@ -44,6 +45,8 @@ pub(super) struct ScoreArgs {
     /// The subnet that the record is of, where no state tells
     #[arg(long, value_name = "N", requires = "ledger", default_value_t = 0)]
     netuid: u16,
+    #[command(flatten)]
+    sign: SignArgs,
     /// The criteria (TOML); the defaults if left out
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -120,7 +123,15 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     pipeline::check_owner(&config, subnet)?;
     let kept = store.as_ref().map(|store| turn(store, &round, console)).transpose()?;
 
+    let signer = args.sign.signer(console)?;
     let mut ledger = args.ledger.as_deref().map(Ledger::open).transpose()?;
+    if signer.is_some() && ledger.is_none() {
+        return Err(Error::Usage {
+            argument: "--sign".into(),
+            problem: "entries of a ledger are signed, and there is none".into(),
+            remedy: "name one with --ledger".into(),
+        });
+    }
     if let Some(repaired) = ledger.as_ref().and_then(Ledger::repaired) {
         console.warn(&format!("ledger: {repaired}"));
     }
@@ -166,7 +177,7 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
         judge: judge.as_ref(),
         epoch: epoch_of,
     };
-    let recorded = ledger.as_mut().map(|ledger| ledger.record(place, &recording, None)).transpose()?;
+    let recorded = ledger.as_mut().map(|ledger| ledger.record(place, &recording, signer.as_ref())).transpose()?;
     // Results first: a round that is recorded has them. Killed between the two, the same command makes them anew from what was known before
     // the round, and records it then; killed later, it makes the same results again, and the round still counts once.
     if let Some((store, (digest, _))) = store.as_ref().zip(kept) {

@@ -4,7 +4,7 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, PublicKey, Signature, merkle};
+use super::{Approval, Digest, PublicKey, Signature, Tally, Voter, merkle};
 use crate::stages::weights::{Entrant, Memory, Table};
 
 const HEAD: &str = "tauscore 2026-11 ledger: head of an entry";
@@ -129,6 +129,21 @@ pub struct CriteriaChanged {
     pub criteria: String,
     /// Whether averages and ratings made under the old ones go on; else they begin anew.
     pub keeps_memory: bool,
+    /// What the subnet's validators said to it, if they were asked.
+    pub vote: Option<Box<Vote>>,
+}
+
+/// A vote on other criteria, with all that it is counted from.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Vote {
+    /// Who could vote.
+    pub voters: Vec<Voter>,
+    /// The majority that is needed, in 65535ths of their stake.
+    pub kappa: u16,
+    /// Who approved.
+    pub approvals: Vec<Approval>,
+    /// What it came to.
+    pub tally: Tally,
 }
 
 /// What a response's leaf is over.

@@ -6,9 +6,11 @@
 //!
 //! [`Ledger`] appends, [`verify`] reads all of it again and computes weights and epochs anew, [`recompute`] scores the texts again.
 
+mod approvals;
 mod digest;
 mod entry;
 mod file;
+mod key_file;
 pub mod merkle;
 mod proof;
 mod recompute;
@@ -18,9 +20,11 @@ mod signer;
 mod ss58;
 mod verify;
 
+pub use approvals::{Approval, Proposal, Tally, Voter, for_proposal, read_approvals, recount, tally, voters};
 pub use digest::Digest;
-pub use entry::{Body, CriteriaChanged, Entry, Epoch, Head, Model, ResponseLeaf, Round, ScoreLeaf, WeightLeaf};
+pub use entry::{Body, CriteriaChanged, Entry, Epoch, Head, Model, ResponseLeaf, Round, ScoreLeaf, Vote, WeightLeaf};
 pub use file::{Ledger, MAGIC, Place};
+pub use key_file::permissions_warning;
 pub use proof::{Proof, Proved, prove};
 pub use recompute::recompute;
 pub use record::{Recording, prompts, responses, shaders, step};

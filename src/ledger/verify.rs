@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::file::{Frame, Reader};
-use super::{Body, CriteriaChanged, Digest, Entry, Epoch, PublicKey, Round, record};
+use super::{Body, CriteriaChanged, Digest, Entry, Epoch, Proposal, PublicKey, Round, record, recount};
 use crate::Result;
 use crate::config::Config;
 use crate::stages::weights::{self, Memory, Weighing};
@@ -405,8 +405,17 @@ impl Item {
                 add(field, &expected, &found);
             }
         }
-        if let (Body::Round(round), Some(config)) = (&entry.body, &self.config) {
-            self.weighing = replay(number, round, config, findings);
+        match (&entry.body, &self.config) {
+            (Body::Round(round), Some(config)) => self.weighing = replay(number, round, config, findings),
+            (Body::CriteriaChanged(CriteriaChanged { from, to, vote: Some(vote), .. }), _) => {
+                let proposal = Proposal { from: *from, to: *to, netuid: head.netuid, mechanism: head.mechanism };
+                match recount(&proposal, &vote.voters, vote.kappa, &vote.approvals) {
+                    Ok(tally) if tally == vote.tally => {}
+                    Ok(tally) => add("tally", &format!("{tally:?}"), &format!("{:?}", vote.tally)),
+                    Err(error) => add("approvals", &"ones that count", &error),
+                }
+            }
+            _ => {}
         }
     }
 }
