@@ -60,6 +60,13 @@ pub struct Ledger {
     repaired: Option<String>,
 }
 
+impl Drop for Ledger {
+    /// Closing the file is not enough: a process that was started meanwhile may hold it for a moment longer.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
 fn check(parts: &[&[u8]]) -> [u8; CHECK] {
     let mut hasher = blake3::Hasher::new();
     for part in parts {

@@ -2,7 +2,7 @@
 
 use tauscore::config::Config;
 use tauscore::device::Noise;
-use tauscore::ledger::{Body, Digest, Ledger, Place, Round, shaders, step};
+use tauscore::ledger::{Body, Digest, Entry, Head, Ledger, MAGIC, Place, Round, shaders, step};
 use tauscore::stages::weights::{Answer, Entrant, Memory, Table, weigh};
 
 /// Where these rounds are.
@@ -65,4 +65,38 @@ pub fn append(ledger: &mut Ledger, config: &Config, numbers: std::ops::RangeIncl
         let place = Place { block: number * 100, ..PLACE };
         ledger.append(place, digest(config), Body::Round(Box::new(round)), None).expect("appended");
     }
+}
+
+/// Bytes of a ledger's header.
+pub const HEADER: usize = 84;
+
+/// An entry's bytes as the file has them, with the length before and the check behind.
+pub fn frame(entry: &Entry) -> Vec<u8> {
+    let bytes = borsh::to_vec(entry).expect("a vector takes it");
+    let mut frame = (bytes.len() as u32).to_le_bytes().to_vec();
+    frame.extend(bytes);
+    let check = blake3::hash(&frame);
+    frame.extend(&check.as_bytes()[..8]);
+    frame
+}
+
+/// Writes a ledger of so many rounds at once: to append them one by one is to wait for the disk twice a round.
+pub fn write(path: &std::path::Path, config: &Config, rounds: u64, miners: u32, prompts: u32) {
+    let (mut bytes, mut last, mut previous) = (vec![0; HEADER], 0, Digest::default());
+    for number in 1..=rounds {
+        let body = Body::Round(Box::new(round(config, number, miners, prompts, &Memory::default()).0));
+        let (digest, [responses, scores, weights]) = (body.digest(), body.roots());
+        let Place { netuid, mechanism, .. } = PLACE;
+        let (block, criteria, signer) = (number * 100, self::digest(config), None);
+        let head =
+            Head { number, previous, netuid, mechanism, block, criteria, responses, scores, weights, body: digest, signer };
+        (last, previous) = (bytes.len() as u64, head.digest());
+        bytes.extend(frame(&Entry { head, body, signature: None }));
+    }
+    let mut header = MAGIC.to_vec();
+    header.extend(borsh::to_vec(&(1_u32, rounds, bytes.len() as u64, last, previous)).expect("a vector takes it"));
+    let check = blake3::hash(&header);
+    header.extend(&check.as_bytes()[..8]);
+    bytes[..HEADER].copy_from_slice(&header);
+    std::fs::write(path, bytes).expect("written");
 }
