@@ -370,12 +370,12 @@ fn approvals_are_counted_once_and_refused_by_name() {
     assert_eq!(count(&[elsewhere, back]).unwrap(), nobody, "those of other changes are not looked at");
     // As if they had been of this one.
     let forged = Approval { proposal: PROPOSAL, ..elsewhere };
-    let anothers = Approval { by: signers[1].public(), ..approve(0) };
+    let borrowed = Approval { by: signers[1].public(), ..approve(0) };
     let mut other_scheme = approve(0);
     other_scheme.by.scheme = Scheme::Ed25519;
     for (what, approvals, problem) in [
         ("another subnet's", [approve(1), forged], "its signature is not that of the change"),
-        ("another's signature", [approve(2), anothers], "its signature is not that of the change"),
+        ("another's signature", [approve(2), borrowed], "its signature is not that of the change"),
         ("another scheme", [approve(2), other_scheme], "its signature is not that of the change"),
         ("no validator", [approve(1), approve(5)], "not a validator with a permit"),
     ] {
