@@ -67,7 +67,8 @@ pub fn read_approvals(path: &Path) -> Result<Vec<Approval>> {
             file: path.display().to_string(),
             line: at + 1,
             field: "approval".into(),
-            problem: error.to_string(),
+            // Without the place: the line is always the first.
+            problem: error.to_string().split(" at line ").next().unwrap_or_default().to_owned(),
             remedy: "keep the lines as `tauscore criteria approve` prints them".into(),
         })
     };
