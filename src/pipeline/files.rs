@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Copied, Nearest, Outcome, ScoredMiner, StageValue, copies};
+use super::{Copied, Nearest, Outcome, ScoredMiner, StageValue, copies, excerpt};
 use crate::config::Config;
 use crate::data::{Round, Uid};
 use crate::stages::weights::Tally;
@@ -34,6 +34,7 @@ struct ScoreRow<'a> {
     truncated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<&'a str>,
+    excerpt: String,
 }
 
 #[derive(Serialize)]
@@ -43,6 +44,7 @@ struct NearestRow<'a> {
     similarity: f64,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     history: bool,
+    excerpt: &'a str,
 }
 
 #[derive(Serialize)]
@@ -164,11 +166,8 @@ fn write_scores(path: &Path, round: &Round, outcome: &Outcome) -> Result<()> {
     let failed = |error| Error::io(path, error);
     let mut file = BufWriter::new(File::create(path).map_err(failed)?);
     for (response, scored) in round.responses().iter().zip(&outcome.responses) {
-        let nearest = scored.nearest.as_ref().map(|Nearest { miner, prompt_id, similarity, history }| NearestRow {
-            miner,
-            prompt_id,
-            similarity: *similarity,
-            history: *history,
+        let nearest = scored.nearest.as_ref().map(|Nearest { miner, prompt_id, similarity, history, excerpt }| {
+            NearestRow { miner, prompt_id, similarity: *similarity, history: *history, excerpt }
         });
         let copy = scored.copied.copy.as_ref();
         let row = ScoreRow {
@@ -187,6 +186,7 @@ fn write_scores(path: &Path, round: &Round, outcome: &Outcome) -> Result<()> {
             chars: scored.chars,
             truncated: scored.truncated,
             fault: scored.fault.as_deref(),
+            excerpt: excerpt(response),
         };
         serde_json::to_writer(&mut file, &row).map_err(|error| failed(error.into()))?;
         file.write_all(b"\n").map_err(failed)?;

@@ -73,6 +73,16 @@ pub struct Nearest {
     pub similarity: f64,
     /// Whether it is of an earlier round.
     pub history: bool,
+    /// How it begins, on one line.
+    pub excerpt: String,
+}
+
+/// Characters of an excerpt.
+const EXCERPT: usize = 160;
+
+/// How a response begins, on one line.
+fn excerpt(response: &Response) -> String {
+    crate::stages::copies::excerpt(&response.text, EXCERPT)
 }
 
 /// What came of one miner.
@@ -297,6 +307,7 @@ fn name(round: &Round, history: &[Round], neighbour: novelty::Neighbour) -> Opti
                 prompt_id: of.prompt_of(response)?.id.clone(),
                 similarity: neighbour.similarity,
                 history: index > 0,
+                excerpt: excerpt(response),
             });
         }
         row -= of.responses().len();
