@@ -103,7 +103,7 @@ pub(super) fn run(args: &DemoArgs, console: &Console, out: &mut dyn Write) -> Ou
         out,
         &format!(
             "{0}: subnet.json (the state), epoch.json, and of each validator ({names})\n  scores.jsonl, miners.json, copies.json, weights.json, \
-             criteria.toml\nTry: tauscore epoch {0}/subnet.json\n{1:.1} s on {2}\n",
+             similarity.json, criteria.toml\nTry: tauscore epoch {0}/subnet.json\n{1:.1} s on {2}\n",
             args.out.display(),
             began.elapsed().as_secs_f64(),
             device.name()
