@@ -13,6 +13,7 @@ mod eval;
 mod forecast;
 mod loss;
 mod models;
+mod report;
 mod score;
 mod state;
 mod table;
@@ -83,6 +84,8 @@ enum Command {
     State(state::StateArgs),
     /// Measure the engine beside known quality, known copies or people's scores
     Eval(eval::EvalArgs),
+    /// Show a round, a subnet or a ledger as one HTML file
+    Report(report::ReportArgs),
     /// List the adapters of this machine
     Devices,
     /// Prove this machine's adapters: every kernel against its CPU twin
@@ -198,6 +201,7 @@ fn run(cli: &Cli, console: &Console, out: &mut dyn Write) -> Outcome {
         Command::Weights(args) => weights::run(args, console, out),
         Command::State(args) => state::run(args, console, out),
         Command::Eval(args) => eval::run(args, console, out),
+        Command::Report(args) => report::run(args, console, out),
         Command::Devices => devices::run(console, out),
         Command::Doctor(args) => doctor::run(args, console, out),
         Command::Bench(args) => bench::run(args, console, out),

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{ScoredMiner, ScoredResponse};
 use crate::data::Round;
@@ -21,7 +21,7 @@ const MINERS: usize = 256;
 const PROMPTS: usize = 64;
 
 /// See the module.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Similarity {
     /// Hotkeys, the best first. Where there are too many to compare all, copiers and whom they copied are among them first.
     pub miners: Vec<String>,
