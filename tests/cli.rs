@@ -162,7 +162,7 @@ fn score_writes_what_it_documents() {
     let run = place.good_score(&[&ROUND[..], &["--out", "out"]].concat());
     assert_eq!(
         names(&place.path("out")),
-        ["copies.json", "criteria.toml", "miners.json", "scores.jsonl", "weights.json"],
+        ["copies.json", "criteria.toml", "miners.json", "scores.jsonl", "similarity.json", "weights.json"],
         "the files"
     );
     assert_eq!(place.names(), ["out", "references.jsonl", "round.jsonl"], "and nothing beside them");
@@ -660,7 +660,7 @@ fn a_round_in_parts_gives_the_files_of_the_whole() {
     let measured: Vec<&str> = measured.iter().map(String::as_str).collect();
     let run = place.good_score(&[&ROUND[..], &measured, &["--out", "merged"]].concat());
     assert!(run.err.contains("0 tokens of distinct texts embedded"), "{}", run.err);
-    for file in ["scores.jsonl", "miners.json", "copies.json", "weights.json", "criteria.toml"] {
+    for file in ["scores.jsonl", "miners.json", "copies.json", "weights.json", "similarity.json", "criteria.toml"] {
         let [whole, merged] = ["whole", "merged"].map(|folder| place.read(&format!("{folder}/{file}")));
         assert_eq!(whole, merged, "{file}");
     }

@@ -11,7 +11,8 @@ use crate::matrix::Csr;
 use crate::pipeline::{self, Models};
 use crate::stages::emission::{OWNER_CUT, Split};
 use crate::stages::yuma::{Epoch, Fields, Hyperparameters, State};
-use crate::{Error, Result, fixed::U96F32};
+use crate::report::Report;
+use crate::{Error, Result, fixed::U96F32, whole};
 
 /// Real answers to grade-school mathematics questions, and copies of them (datasets/README.md).
 const ROUND: &str = include_str!("../../datasets/gsm8k/round.jsonl");
@@ -88,6 +89,8 @@ pub(super) fn run(args: &DemoArgs, console: &Console, out: &mut dyn Write) -> Ou
     let state = subnet(&round, &outcomes)?;
     let result = pipeline::EpochResult::new(device, 0, &state)?;
     write_subnet(&args.out, &state, &result.chain)?;
+    let report = args.out.join("report.html");
+    whole::write(&report, Report::from_folder(&args.out)?.to_html().as_bytes())?;
     if console.json {
         let folder = args.out.display().to_string();
         let value = serde_json::json!({"out": folder, "hotkeys": state.hotkeys, "chain": result.chain,
@@ -103,10 +106,11 @@ pub(super) fn run(args: &DemoArgs, console: &Console, out: &mut dyn Write) -> Ou
         out,
         &format!(
             "{0}: subnet.json (the state), epoch.json, and of each validator ({names})\n  scores.jsonl, miners.json, copies.json, weights.json, \
-             criteria.toml\nTry: tauscore epoch {0}/subnet.json\n{1:.1} s on {2}\n",
+             similarity.json, criteria.toml\nTry: tauscore epoch {0}/subnet.json\nLook at: {3}\n{1:.1} s on {2}\n",
             args.out.display(),
             began.elapsed().as_secs_f64(),
-            device.name()
+            device.name(),
+            report.display()
         ),
     )?;
     Ok(Status::Good)

@@ -15,6 +15,7 @@ mod forecast;
 mod loss;
 mod models;
 mod prove;
+mod report;
 mod score;
 mod sign;
 mod state;
@@ -91,6 +92,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Write a proof that a miner's responses, scores and weight are in a ledger
     Prove(prove::ProveArgs),
+    /// Show a round, a subnet or a ledger as one HTML file
+    Report(report::ReportArgs),
     /// List the adapters of this machine
     Devices,
     /// Prove this machine's adapters: every kernel against its CPU twin
@@ -210,6 +213,7 @@ fn run(cli: &Cli, console: &Console, out: &mut dyn Write) -> Outcome {
         Command::Eval(args) => eval::run(args, console, out),
         Command::Verify(args) => verify::run(args, console, out),
         Command::Prove(args) => prove::run(args, console, out),
+        Command::Report(args) => report::run(args, console, out),
         Command::Devices => devices::run(console, out),
         Command::Doctor(args) => doctor::run(args, console, out),
         Command::Bench(args) => bench::run(args, console, out),

@@ -9,6 +9,7 @@ pub mod forecast;
 pub mod judge;
 mod losses;
 mod measurements;
+mod similarity;
 mod texts;
 mod weigh;
 
@@ -22,6 +23,7 @@ pub use files::{check_folder, write};
 pub use judge::Judge;
 pub use losses::{Measured, check_references, measure};
 pub use measurements::Models;
+pub use similarity::Similarity;
 pub use weigh::{StageValue, check_owner};
 
 use crate::Result;
@@ -128,6 +130,8 @@ pub struct Outcome {
     pub seconds: f64,
     /// Which of [`Models::embeddings`] is each response's.
     pub rows: Vec<u32>,
+    /// How alike the miners answer.
+    pub similarity: Similarity,
 }
 
 /// What was before a round.
@@ -265,7 +269,9 @@ pub fn score_after(
             message: "every score is 0: the weight row is empty and must not be submitted".into(),
         });
     }
-    Ok(Outcome { responses, miners, table, memory, tokens: texts.tokens(), seconds, rows })
+    let ranking = files::ranking(&miners);
+    let similarity = similarity::similarity(round, embeddings, &rows, (&miners, &ranking), &responses);
+    Ok(Outcome { responses, miners, table, memory, tokens: texts.tokens(), seconds, rows, similarity })
 }
 
 /// The history bank: the embeddings' rows of earlier rounds' responses, and whose they are in this one.
