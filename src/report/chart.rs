@@ -104,7 +104,12 @@ fn diamond([x, y]: [f64; 2], size: f64) -> String {
 type Taken = [f64; 4];
 
 /// Finds room for a text beside a point: x, y and the class of its anchor.
-fn room(taken: &mut Vec<Taken>, [x, y]: [f64; 2], [width, height]: [f64; 2], bounds: Taken) -> Option<(f64, f64, &'static str)> {
+fn room(
+    taken: &mut Vec<Taken>,
+    [x, y]: [f64; 2],
+    [width, height]: [f64; 2],
+    bounds: Taken,
+) -> Option<(f64, f64, &'static str)> {
     let places = [
         (x + 8.0, y + height / 3.0, "", x + 8.0),
         (x - 8.0, y + height / 3.0, " end", x - 8.0 - width),
@@ -136,8 +141,7 @@ pub(super) fn scatter(miners: &[Miner], copycats: &HashSet<&str>) -> Markup {
     let x = Scale::new([0.0, (widest * 1.12).clamp(0.05, 1.0)], [58.0, WIDTH - 12.0]);
     let y = Scale::new([(low - pad).max(0.0), (high + pad).min(1.0)], [HEIGHT - 48.0, 30.0]);
     let place = |miner: &Miner| [x.at(miner.novelty), y.at(miner.accuracy)];
-    let mut taken: Vec<Taken> =
-        miners.iter().map(place).map(|[x, y]| [x - 5.0, y - 5.0, x + 5.0, y + 5.0]).collect();
+    let mut taken: Vec<Taken> = miners.iter().map(place).map(|[x, y]| [x - 5.0, y - 5.0, x + 5.0, y + 5.0]).collect();
     let bounds = [x.places[0] - 2.0, 22.0, WIDTH, y.places[0]];
     // Copycats first, in the large letters of narrow screens; then the others, the best first, in the small ones of wide screens.
     let (copying, others): (Vec<&Miner>, Vec<&Miner>) =
@@ -154,7 +158,8 @@ pub(super) fn scatter(miners: &[Miner], copycats: &HashSet<&str>) -> Markup {
     }
     let about = |miner: &Miner| {
         let (accuracy, novelty) = (percent(miner.accuracy, 1), percent(miner.novelty, 1));
-        let copies = if miner.copies > 0 { format!(", {} of {} copies", miner.copies, miner.prompts) } else { String::new() };
+        let copies =
+            if miner.copies > 0 { format!(", {} of {} copies", miner.copies, miner.prompts) } else { String::new() };
         format!("{}: accuracy {accuracy}, novelty {novelty}{copies}", shown(&miner.miner))
     };
     // Thousands of names would be most of the page.
@@ -268,7 +273,13 @@ pub(super) fn heat_map(
 
 /// A validator's weights against consensus: a bar a miner, filled up to consensus, hollow above, with consensus as a line across.
 /// `columns` are uids, `most` is the largest share to be drawn.
-pub(super) fn weights(who: &str, weights: &HashMap<u16, f64>, neurons: &[Neuron], columns: &[u16], most: f64) -> Markup {
+pub(super) fn weights(
+    who: &str,
+    weights: &HashMap<u16, f64>,
+    neurons: &[Neuron],
+    columns: &[u16],
+    most: f64,
+) -> Markup {
     const HEIGHT: f64 = 84.0;
     let y = Scale::new([0.0, most], [HEIGHT - 18.0, 4.0]);
     let pitch = (WIDTH - 4.0) / columns.len().max(1) as f64;
@@ -308,7 +319,8 @@ pub(super) fn earnings(neurons: &[Neuron]) -> Markup {
     const HEIGHT: f64 = 250.0;
     let most = |share: fn(&Neuron) -> f64| neurons.iter().map(share).fold(0.0, f64::max);
     let (incentive, dividends) = (most(|neuron| neuron.incentive), most(|neuron| neuron.dividends));
-    let (up, down) = (Scale::new([0.0, incentive.max(1e-6)], [116.0, 22.0]), Scale::new([0.0, dividends.max(1e-6)], [116.0, 210.0]));
+    let (up, down) =
+        (Scale::new([0.0, incentive.max(1e-6)], [116.0, 22.0]), Scale::new([0.0, dividends.max(1e-6)], [116.0, 210.0]));
     let x = Scale::new([-0.5, neurons.len() as f64 - 0.5], [58.0, WIDTH - 4.0]);
     let bar = ((WIDTH - 62.0) / neurons.len().max(1) as f64 * 0.7).min(22.0);
     let label = format!(
@@ -364,11 +376,14 @@ pub(super) fn history(history: &History) -> Markup {
             entry.weights.iter().map(|(hotkey, weight)| (hotkey.as_str(), share(weight))).collect()
         })
         .collect();
-    let mut leaders: Vec<(&str, f64)> = shares.last().into_iter().flatten().map(|(hotkey, share)| (*hotkey, *share)).collect();
+    let mut leaders: Vec<(&str, f64)> =
+        shares.last().into_iter().flatten().map(|(hotkey, share)| (*hotkey, *share)).collect();
     leaders.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(b.0)));
     leaders.truncate(LEADERS);
-    let of_leaders = || leaders.iter().flat_map(|(hotkey, _)| shares.iter().filter_map(move |of| of.get(hotkey).copied()));
-    let numbers = [history.entries.first(), history.entries.last()].map(|entry| entry.map_or(0.0, |entry| entry.number as f64));
+    let of_leaders =
+        || leaders.iter().flat_map(|(hotkey, _)| shares.iter().filter_map(move |of| of.get(hotkey).copied()));
+    let numbers =
+        [history.entries.first(), history.entries.last()].map(|entry| entry.map_or(0.0, |entry| entry.number as f64));
     let x = Scale::new(numbers, [58.0, WIDTH - 130.0]);
     let y = Scale::new([0.0, of_leaders().fold(0.0, f64::max).max(1e-3) * 1.08], [HEIGHT - 48.0, 30.0]);
     let points = |hotkey: &str| -> String {
@@ -387,7 +402,8 @@ pub(super) fn history(history: &History) -> Markup {
         path
     };
     // Names at the ends of the lines, moved apart.
-    let mut ends: Vec<(f64, usize)> = leaders.iter().enumerate().map(|(index, (_, share))| (y.at(*share), index)).collect();
+    let mut ends: Vec<(f64, usize)> =
+        leaders.iter().enumerate().map(|(index, (_, share))| (y.at(*share), index)).collect();
     ends.sort_by(|a, b| a.0.total_cmp(&b.0));
     for index in 1..ends.len() {
         ends[index].0 = ends[index].0.max(ends[index - 1].0 + 15.0);
@@ -440,7 +456,10 @@ mod tests {
         let bounds = [0.0, 0.0, 200.0, 100.0];
         let mut taken = Vec::new();
         let found: Vec<_> = (0..6).map(|_| room(&mut taken, [100.0, 50.0], [60.0, 12.0], bounds)).collect();
-        assert!(found[..4].iter().all(Option::is_some) && found[4..].iter().all(Option::is_none), "four sides: {found:?}");
+        assert!(
+            found[..4].iter().all(Option::is_some) && found[4..].iter().all(Option::is_none),
+            "four sides: {found:?}"
+        );
         for (index, a) in taken.iter().enumerate() {
             assert!(a[0] >= 0.0 && a[2] <= 200.0, "{a:?}");
             for b in &taken[..index] {

@@ -409,7 +409,8 @@ fn rings(round: &Scored, clusters: &[Cluster]) -> Markup {
 
 /// Weights against consensus, and who earns what.
 fn subnet_section(subnet: &Subnet) -> Markup {
-    let earns = |(_, neuron): &(usize, &Neuron)| neuron.emission > 0 || neuron.incentive > 0.0 || neuron.dividends > 0.0;
+    let earns =
+        |(_, neuron): &(usize, &Neuron)| neuron.emission > 0 || neuron.incentive > 0.0 || neuron.dividends > 0.0;
     let mut earners: Vec<(usize, &Neuron)> = subnet.neurons.iter().enumerate().filter(earns).collect();
     earners.sort_by_key(|(_, neuron)| std::cmp::Reverse(neuron.emission));
     let most = |share: fn(&Neuron) -> f64| subnet.neurons.iter().map(share).fold(0.0, f64::max);
@@ -459,7 +460,8 @@ fn consensus(subnet: &Subnet) -> Markup {
     let mut columns: Vec<u16> = (0..=u16::MAX)
         .zip(&subnet.neurons)
         .filter(|(uid, neuron)| {
-            neuron.consensus > 0.0 || subnet.rows.iter().any(|row| row.weights.iter().any(|(to, share)| to == uid && *share > 0.0))
+            neuron.consensus > 0.0
+                || subnet.rows.iter().any(|row| row.weights.iter().any(|(to, share)| to == uid && *share > 0.0))
         })
         .map(|(uid, _)| uid)
         .collect();

@@ -88,8 +88,19 @@ pub fn write(path: &std::path::Path, config: &Config, rounds: u64, miners: u32, 
         let (digest, [responses, scores, weights]) = (body.digest(), body.roots());
         let Place { netuid, mechanism, .. } = PLACE;
         let (block, criteria, signer) = (number * 100, self::digest(config), None);
-        let head =
-            Head { number, previous, netuid, mechanism, block, criteria, responses, scores, weights, body: digest, signer };
+        let head = Head {
+            number,
+            previous,
+            netuid,
+            mechanism,
+            block,
+            criteria,
+            responses,
+            scores,
+            weights,
+            body: digest,
+            signer,
+        };
         (last, previous) = (bytes.len() as u64, head.digest());
         bytes.extend(frame(&Entry { head, body, signature: None }));
     }
