@@ -124,11 +124,14 @@ pub(super) fn run(args: &DemoArgs, console: &Console, out: &mut dyn Write) -> Ou
         out,
         &format!(
             "{0}: subnet.json (the state), epoch.json, and of each validator ({names})\n  scores.jsonl, miners.json, copies.json, weights.json, \
-             similarity.json, criteria.toml\nTry: tauscore epoch {0}/subnet.json\nLook at: {3}\n{1:.1} s on {2}\n",
+             similarity.json, criteria.toml\n\
+             NAME.jsonl (what was answered) and NAME.ledger (the record) of each\n\
+             Try: tauscore epoch {0}/subnet.json\n     tauscore verify {0}/{4}.ledger\nLook at: {3}\n{1:.1} s on {2}\n",
             args.out.display(),
             began.elapsed().as_secs_f64(),
             device.name(),
-            report.display()
+            report.display(),
+            VALIDATORS[0].0
         ),
     )?;
     Ok(Status::Good)

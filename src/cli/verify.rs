@@ -238,10 +238,13 @@ fn describe(entry: &Entry) -> String {
 
 fn summary(path: &Path, verified: &Verified, recomputed: Option<u64>) -> String {
     let Verified { entries, rounds, responses, epochs, signed, head, criteria, findings, notes } = verified;
+    let rounds = counted(*rounds, "round", "rounds");
     let mut text = format!(
-        "{}: {entries} entries, {rounds} of them rounds with {responses} responses; {epochs} epochs; {signed} signed\n\
-         head     {head}\ncriteria {criteria}\n",
-        path.display()
+        "{}: {}, {signed} of them signed; {rounds} of {}, {}\nhead     {head}\ncriteria {criteria}\n",
+        path.display(),
+        counted(*entries, "entry", "entries"),
+        counted(*responses, "response", "responses"),
+        counted(*epochs, "epoch", "epochs"),
     );
     for note in notes {
         text += &format!("note: {note}\n");
@@ -256,10 +259,14 @@ fn summary(path: &Path, verified: &Verified, recomputed: Option<u64>) -> String 
             )
         }
         (0, None) => "Everything holds: chain, digests, signatures, weights and epochs.\n".into(),
-        (1, _) => "1 finding.\n".into(),
-        (count, _) => format!("{count} findings.\n"),
+        (count, _) => counted(count as u64, "finding", "findings") + ".\n",
     };
     text
+}
+
+/// A number with its noun.
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 fn check_proof(args: &VerifyArgs, path: &Path, root: Digest, console: &Console, out: &mut dyn Write) -> Outcome {

@@ -3,6 +3,7 @@
 //! [`Report`] is plain data; where it comes from is in `read.rs`, what becomes of it in `page.rs`, with its drawings in `chart.rs`.
 
 mod chart;
+mod ledger;
 mod order;
 mod page;
 mod read;

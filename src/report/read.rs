@@ -11,11 +11,9 @@ use super::{Neuron, Report, Row, Scored, Subnet};
 use crate::config::Config;
 use crate::data::{Source, read_scores, read_text};
 use crate::fixed::I32F32;
+use crate::ledger::MAGIC;
 use crate::stages::yuma::{Epoch, State};
 use crate::{Error, Result};
-
-/// What a ledger begins with.
-const LEDGER: &[u8] = b"tauscore ledger";
 
 /// The file without which a folder is no result of `score`.
 const MINERS: &str = "miners.json";
@@ -45,12 +43,8 @@ impl Report {
         if path.is_dir() {
             return Self::from_folder(path);
         }
-        if begins(path, LEDGER)? {
-            return Err(Error::Usage {
-                argument: "SOURCE".into(),
-                problem: format!("{} is a ledger, and this build reads none", path.display()),
-                remedy: "name a folder that score wrote, or a subnet's state".into(),
-            });
+        if begins(path, MAGIC)? {
+            return Self::from_ledger(path);
         }
         let state = State::read(path)?;
         Ok(Self { source: path.display().to_string(), ..Self::from_state(&state, &Epoch::with_raw(&state)) })
