@@ -497,7 +497,7 @@ mod commands {
             fs::write(folder.path().join("approvals.jsonl"), &gathered).unwrap();
             run(
                 folder.path(),
-                &[&["criteria", "tally", "approvals.jsonl", "--state", "subnet.json"], &change[..]].concat(),
+                &[&["criteria", "tally", "approvals.jsonl", "--metagraph", "subnet.json"], &change[..]].concat(),
             )
         };
         let (_keep, path) = key_file(Scheme::Sr25519, "phrase");
@@ -546,7 +546,7 @@ mod commands {
             [&approve[..], &["--sign", &key, "--from", "nowhere.toml"]].concat(),
             [&approve[..], &["--sign", &key, "--scheme", "sr25519"]].concat(),
             [&approve[..], &["--sign-command", "false", "--hotkey", "5Dfh"]].concat(),
-            vec!["criteria", "tally", "approvals.jsonl", "--to", "new.toml", "--state", "subnet.json"],
+            vec!["criteria", "tally", "approvals.jsonl", "--to", "new.toml", "--metagraph", "subnet.json"],
             vec!["criteria", "digest", "nowhere.toml"],
         ] {
             let (code, out, err) = run(folder.path(), &[&args[..], &["--quiet"]].concat());

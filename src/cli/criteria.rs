@@ -10,7 +10,7 @@ use super::sign::SignArgs;
 use super::table::{harmless, table};
 use super::{Console, Outcome, Status, write_json, write_text};
 use crate::config::Config;
-use crate::ledger::{Digest, Proposal, read_approvals, tally};
+use crate::ledger::{Digest, Proposal, Tally, Voter, read_approvals, tally};
 use crate::stages::yuma::State;
 use crate::{Error, Result};
 
@@ -32,7 +32,7 @@ enum Command {
         #[arg(value_name = "B")]
         new: PathBuf,
     },
-    /// Print the digest that criteria are told by: BLAKE3 of what `tauscore config` prints of them
+    /// Print the digest that criteria are told by, as `tauscore config` does
     Digest {
         /// A criteria file
         #[arg(value_name = "FILE")]
@@ -80,7 +80,7 @@ struct TallyArgs {
     change: ChangeArgs,
     /// The subnet's state, which says who may vote with how much stake, and kappa
     #[arg(long, value_name = "STATE")]
-    state: PathBuf,
+    metagraph: PathBuf,
 }
 
 pub(super) fn run(args: &CriteriaArgs, console: &Console, out: &mut dyn Write) -> Outcome {
@@ -148,29 +148,28 @@ fn approve(args: &ApproveArgs, console: &Console, out: &mut dyn Write) -> Outcom
 
 fn count(args: &TallyArgs, console: &Console, out: &mut dyn Write) -> Outcome {
     let (from, to) = args.change.digests()?;
-    let tally = tally(&read_approvals(&args.approvals)?, &State::read(&args.state)?, from, to)?;
+    let tally = tally(&read_approvals(&args.approvals)?, &State::read(&args.metagraph)?, from, to)?;
     if console.json {
         write_json(out, &json!({"from": from, "to": to, "tally": tally}))?;
     } else {
-        let alpha = |rao: u128| format!("{:.4}", rao as f64 / 1e9);
-        let rows: Vec<[String; 3]> = tally
-            .approvers
-            .iter()
-            .map(|voter| [voter.uid.to_string(), voter.hotkey.clone(), alpha(voter.stake.into())])
-            .collect();
-        let share = |part: f64, whole: f64| if whole > 0.0 { 100.0 * part / whole } else { 0.0 };
-        write_text(
-            out,
-            &format!(
-                "{}: {} of {} alpha approve, {:.2} %; needed are {:.2} %\n\n{}",
-                if tally.adopted { "adopted" } else { "not adopted" },
-                alpha(tally.approved),
-                alpha(tally.total),
-                share(tally.approved as f64, tally.total as f64),
-                share(tally.kappa.into(), u16::MAX.into()),
-                table(["uid ", "approved by", "stake "], &rows)
-            ),
-        )?;
+        write_text(out, &shown(&tally))?;
     }
     Ok(if tally.adopted { Status::Good } else { Status::Finding })
+}
+
+/// A tally as a person reads it.
+fn shown(tally: &Tally) -> String {
+    let alpha = |rao: u128| format!("{:.4}", rao as f64 / 1e9);
+    let percent = |part: f64, whole: f64| if whole > 0.0 { 100.0 * part / whole } else { 0.0 };
+    let row = |voter: &Voter| [voter.uid.to_string(), voter.hotkey.clone(), alpha(voter.stake.into())];
+    let rows: Vec<[String; 3]> = tally.approvers.iter().map(row).collect();
+    format!(
+        "{}: {} of {} alpha approve, {:.2} %; {:.2} % are needed\n\n{}",
+        if tally.adopted { "adopted" } else { "not adopted" },
+        alpha(tally.approved),
+        alpha(tally.total),
+        percent(tally.approved as f64, tally.total as f64),
+        percent(tally.kappa.into(), u16::MAX.into()),
+        table(["uid ", "approved by", "stake "], &rows)
+    )
 }
