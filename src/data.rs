@@ -25,7 +25,7 @@ pub use self::results::{
     Copies, CopyRow, Quality, QualityColumn, ScoreRow, Scores, read_copies, read_quality, read_scores,
 };
 use self::row::{Fault, Key, Raw};
-pub(crate) use self::text::read_text;
+pub(crate) use self::text::{harmless, read_text};
 use crate::{Error, Result};
 
 /// The longest line that is read, in bytes. A longer one is a bad row, so that a file without line ends cannot fill

@@ -13,6 +13,7 @@ pub mod models;
 pub mod nn;
 pub mod pipeline;
 pub mod progress;
+pub mod report;
 pub mod stages;
 pub mod state;
 mod whole;

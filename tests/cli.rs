@@ -162,7 +162,7 @@ fn score_writes_what_it_documents() {
     let run = place.good_score(&[&ROUND[..], &["--out", "out"]].concat());
     assert_eq!(
         names(&place.path("out")),
-        ["copies.json", "criteria.toml", "miners.json", "scores.jsonl", "weights.json"],
+        ["copies.json", "criteria.toml", "miners.json", "scores.jsonl", "similarity.json", "weights.json"],
         "the files"
     );
     assert_eq!(place.names(), ["out", "references.jsonl", "round.jsonl"], "and nothing beside them");
@@ -178,6 +178,7 @@ fn score_writes_what_it_documents() {
             "copy_evidence",
             "copy_kind",
             "copy_of",
+            "excerpt",
             "loss",
             "miner",
             "nearest",
@@ -200,7 +201,11 @@ fn score_writes_what_it_documents() {
         if first {
             assert_eq!(row["novelty"], 1.0, "nothing before: {row}");
         } else {
-            assert_eq!(keys(&row["nearest"]), ["miner", "prompt_id", "similarity"], "the fields of a neighbour");
+            assert_eq!(
+                keys(&row["nearest"]),
+                ["excerpt", "miner", "prompt_id", "similarity"],
+                "the fields of a neighbour"
+            );
             assert_eq!(row["nearest"]["prompt_id"], row["prompt_id"], "without history only the same prompt counts");
         }
     }
@@ -208,6 +213,8 @@ fn score_writes_what_it_documents() {
         let near = &scores[copy]["nearest"];
         assert_eq!(near["miner"], "alice", "carol copies alice: {near}");
         assert_eq!(near["similarity"].as_f64(), Some(1.0), "byte for byte: {near}");
+        assert_eq!(near["excerpt"], scores[copy]["excerpt"], "and both begin alike");
+        assert_eq!(near["excerpt"], rows()[copy]["response"], "as they were handed in");
         assert_eq!(scores[copy]["novelty"].as_f64(), Some(0.0), "a copy is not novel");
     }
 
@@ -653,7 +660,7 @@ fn a_round_in_parts_gives_the_files_of_the_whole() {
     let measured: Vec<&str> = measured.iter().map(String::as_str).collect();
     let run = place.good_score(&[&ROUND[..], &measured, &["--out", "merged"]].concat());
     assert!(run.err.contains("0 tokens of distinct texts embedded"), "{}", run.err);
-    for file in ["scores.jsonl", "miners.json", "copies.json", "weights.json", "criteria.toml"] {
+    for file in ["scores.jsonl", "miners.json", "copies.json", "weights.json", "similarity.json", "criteria.toml"] {
         let [whole, merged] = ["whole", "merged"].map(|folder| place.read(&format!("{folder}/{file}")));
         assert_eq!(whole, merged, "{file}");
     }
@@ -926,8 +933,8 @@ fn history_counts_as_answered_before() {
     assert_eq!(alice["novelty"].as_f64(), Some(0.0), "a stranger said it in an earlier round: {alice}");
     let near = &alice["nearest"];
     assert_eq!(
-        (&near["miner"], &near["prompt_id"], &near["history"]),
-        (&json!("stranger"), &json!("old"), &json!(true)),
+        (&near["miner"], &near["prompt_id"], &near["history"], &near["excerpt"]),
+        (&json!("stranger"), &json!("old"), &json!(true), &json!("nobody knows")),
         "he is named"
     );
     let bob = &with[2];

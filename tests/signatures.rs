@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tauscore::fixed::I32F32;
 use tauscore::ledger::{
-    Approval, Digest, Proposal, PublicKey, Scheme, Signature, Signer, Voter, permissions_warning, recompute, tally,
+    Approval, Digest, Proposal, PublicKey, Scheme, Signature, Signer, Voter, permissions_warning, recount, tally,
     voters,
 };
 use tauscore::matrix::Csr;
@@ -405,7 +405,7 @@ fn approvals_are_counted_once_and_refused_by_name() {
     ] {
         let voters: Vec<Voter> =
             (0..).zip(&keys).zip(stake).map(|((uid, key), stake)| Voter { uid, hotkey: key.clone(), stake }).collect();
-        let tally = recompute(&PROPOSAL, &voters, kappa, &[approve(0)]).unwrap();
+        let tally = recount(&PROPOSAL, &voters, kappa, &[approve(0)]).unwrap();
         assert_eq!(tally.adopted, adopted, "{tally:?}");
     }
 
@@ -426,7 +426,7 @@ fn approvals_are_counted_once_and_refused_by_name() {
         let error = count(&approvals).expect_err(what).to_string();
         assert!(error.contains(problem) && error.contains(&approvals[1].by.address()), "{what}: {error}");
     }
-    let error = recompute(&PROPOSAL, &voters(&state).unwrap(), 0, &[elsewhere]).expect_err("not of this change");
+    let error = recount(&PROPOSAL, &voters(&state).unwrap(), 0, &[elsewhere]).expect_err("not of this change");
     assert!(error.to_string().contains("another change"), "{error}");
 
     let mut nameless = state.into_fields();
@@ -453,7 +453,7 @@ proptest! {
             .collect();
         let approvals: Vec<Approval> =
             signed.iter().zip(&yes).filter(|(_, yes)| **yes).map(|(approval, _)| *approval).collect();
-        let found = recompute(&PROPOSAL, &voters, kappa, &approvals).unwrap();
+        let found = recount(&PROPOSAL, &voters, kappa, &approvals).unwrap();
 
         let active: Vec<I32F32> = stake.iter().map(|&stake| I32F32::from_bits((stake as i64) << 22)).collect();
         let one = I32F32::from_bits(1 << 32);

@@ -10,7 +10,10 @@ use super::sign::SignArgs;
 use super::table::{harmless, table};
 use super::{Console, Outcome, Status, write_json, write_text};
 use crate::config::Config;
-use crate::ledger::{Digest, Proposal, Tally, Voter, read_approvals, tally};
+use crate::ledger::{
+    Approval, Body, CriteriaChanged, Digest, Head, Ledger, Place, Proposal, Tally, Vote, for_proposal, read_approvals,
+    recount, tally, voters,
+};
 use crate::stages::yuma::State;
 use crate::{Error, Result};
 
@@ -42,6 +45,40 @@ enum Command {
     Approve(ApproveArgs),
     /// Count the stake behind other criteria; exit 1 if it is not enough
     Tally(TallyArgs),
+    /// Put other criteria into force in a ledger, by an entry of their own
+    Adopt(AdoptArgs),
+}
+
+/// Options of `tauscore criteria adopt`.
+#[derive(Debug, clap::Args)]
+struct AdoptArgs {
+    /// The ledger
+    #[arg(value_name = "LEDGER")]
+    ledger: PathBuf,
+    /// The new criteria, as `score` is to be given them
+    #[arg(value_name = "FILE")]
+    criteria: PathBuf,
+    /// Whether averages and ratings made under the old ones go on (keep) or begin anew (reset)
+    #[arg(long, value_name = "WHAT")]
+    averages: Averages,
+    /// What `criteria approve` printed for the subnet's validators; without it the change is the ledger's owner's alone
+    #[arg(long, value_name = "APPROVALS.jsonl", requires = "metagraph")]
+    approvals: Option<PathBuf>,
+    /// The subnet's state, which says who may vote with how much stake, and kappa
+    #[arg(long, value_name = "STATE", requires = "approvals")]
+    metagraph: Option<PathBuf>,
+    /// The block of the change [default: that of the last entry]
+    #[arg(long, value_name = "BLOCK")]
+    block: Option<u64>,
+    #[command(flatten)]
+    sign: SignArgs,
+}
+
+/// What becomes of averages and ratings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Averages {
+    Keep,
+    Reset,
 }
 
 /// Which change of criteria.
@@ -97,6 +134,7 @@ pub(super) fn run(args: &CriteriaArgs, console: &Console, out: &mut dyn Write) -
         }
         Command::Approve(args) => approve(args, console, out),
         Command::Tally(args) => count(args, console, out),
+        Command::Adopt(args) => adopt(args, console, out),
     }
 }
 
@@ -146,30 +184,122 @@ fn approve(args: &ApproveArgs, console: &Console, out: &mut dyn Write) -> Outcom
     Ok(Status::Good)
 }
 
+/// Rao as alpha.
+fn alpha(rao: u128) -> String {
+    format!("{:.4}", rao as f64 / 1e9)
+}
+
+/// A tally in a sentence.
+fn said(tally: &Tally) -> String {
+    let share = |part: f64, whole: f64| if whole > 0.0 { 100.0 * part / whole } else { 0.0 };
+    format!(
+        "{} of {} alpha approve, {:.2} %; {:.2} % are needed",
+        alpha(tally.approved),
+        alpha(tally.total),
+        share(tally.approved as f64, tally.total as f64),
+        share(tally.kappa.into(), u16::MAX.into())
+    )
+}
+
 fn count(args: &TallyArgs, console: &Console, out: &mut dyn Write) -> Outcome {
     let (from, to) = args.change.digests()?;
     let tally = tally(&read_approvals(&args.approvals)?, &State::read(&args.metagraph)?, from, to)?;
     if console.json {
         write_json(out, &json!({"from": from, "to": to, "tally": tally}))?;
     } else {
-        write_text(out, &shown(&tally))?;
+        let rows: Vec<[String; 3]> = tally
+            .approvers
+            .iter()
+            .map(|voter| [voter.uid.to_string(), voter.hotkey.clone(), alpha(voter.stake.into())])
+            .collect();
+        let verdict = if tally.adopted { "adopted" } else { "not adopted" };
+        let table = table(["uid ", "approved by", "stake "], &rows);
+        write_text(out, &format!("{verdict}: {}\n\n{table}", said(&tally)))?;
     }
     Ok(if tally.adopted { Status::Good } else { Status::Finding })
 }
 
-/// A tally as a person reads it.
-fn shown(tally: &Tally) -> String {
-    let alpha = |rao: u128| format!("{:.4}", rao as f64 / 1e9);
-    let percent = |part: f64, whole: f64| if whole > 0.0 { 100.0 * part / whole } else { 0.0 };
-    let row = |voter: &Voter| [voter.uid.to_string(), voter.hotkey.clone(), alpha(voter.stake.into())];
-    let rows: Vec<[String; 3]> = tally.approvers.iter().map(row).collect();
-    format!(
-        "{}: {} of {} alpha approve, {:.2} %; {:.2} % are needed\n\n{}",
-        if tally.adopted { "adopted" } else { "not adopted" },
-        alpha(tally.approved),
-        alpha(tally.total),
-        percent(tally.approved as f64, tally.total as f64),
-        percent(tally.kappa.into(), u16::MAX.into()),
-        table(["uid ", "approved by", "stake "], &rows)
-    )
+fn adopt(args: &AdoptArgs, console: &Console, out: &mut dyn Write) -> Outcome {
+    let signer = args.sign.signer(console)?;
+    let config = Config::read(&args.criteria)?;
+    let refuse = |argument: &Path, problem: String, remedy: &str| {
+        Err(Error::Usage { argument: argument.display().to_string(), problem, remedy: remedy.into() })
+    };
+    if !args.ledger.exists() {
+        return refuse(
+            &args.ledger,
+            "there is no such ledger".into(),
+            "the first round brings its criteria: `score --ledger`",
+        );
+    }
+    let mut ledger = Ledger::open(&args.ledger)?;
+    if let Some(repaired) = ledger.repaired() {
+        console.warn(&format!("ledger: {repaired}"));
+    }
+    let Some(Head { netuid, mechanism, block, criteria: from, .. }) = ledger.last().map(|last| last.head.clone())
+    else {
+        return refuse(
+            &args.ledger,
+            "it has no entry yet".into(),
+            "the first round brings its criteria: `score --ledger`",
+        );
+    };
+    let to = Digest::of(config.to_toml().as_bytes());
+    if from == to {
+        return refuse(&args.criteria, format!("these are the criteria in force, {from}"), "nothing is to be done");
+    }
+    let place = Place { netuid, mechanism, block: args.block.unwrap_or(block) };
+    if place.block < block {
+        let problem = format!("--block {} is before the last entry's, {block}", place.block);
+        return refuse(&args.ledger, problem, "leave it out, or give a later one");
+    }
+    let vote = match (&args.approvals, &args.metagraph) {
+        (Some(approvals), Some(state)) => {
+            Some(vote(&read_approvals(approvals)?, &State::read(state)?, place, from, to)?)
+        }
+        _ => None,
+    };
+    let keeps_memory = args.averages == Averages::Keep;
+    let tally = vote.as_ref().map(|vote| vote.tally.clone());
+    let change = CriteriaChanged { from, to, criteria: config.to_toml(), keeps_memory, vote: vote.map(Box::new) };
+    let head = ledger.append(place, to, Body::CriteriaChanged(change), signer.as_ref())?;
+    if console.json {
+        let value = json!({"entry": head.number, "digest": head.digest(), "from": from, "to": to, "tally": tally});
+        write_json(out, &value)?;
+    } else {
+        let by = tally.map_or("by its owner's decision alone".to_owned(), |tally| format!("with {}", said(&tally)));
+        let memory = if keeps_memory { "go on" } else { "begin anew" };
+        write_text(
+            out,
+            &format!(
+                "{}: entry {}, {}\ncriteria {to} from now on, {by}; averages and ratings {memory}\n",
+                args.ledger.display(),
+                head.number,
+                head.digest()
+            ),
+        )?;
+    }
+    Ok(Status::Good)
+}
+
+/// The vote on a change; refused where it is not carried.
+fn vote(approvals: &[Approval], state: &State, place: Place, from: Digest, to: Digest) -> Result<Vote> {
+    let refuse = |problem: String, remedy: &str| {
+        Err(Error::Usage { argument: "--approvals".into(), problem, remedy: remedy.into() })
+    };
+    if (state.netuid, state.mechid) != (place.netuid, place.mechanism) {
+        let problem = format!(
+            "the state is of subnet {}.{}, and the ledger of {}.{}",
+            state.netuid, state.mechid, place.netuid, place.mechanism
+        );
+        return refuse(problem, "give the state of the ledger's subnet");
+    }
+    let proposal = Proposal { from, to, netuid: place.netuid, mechanism: place.mechanism };
+    let (voters, kappa, approvals) = (voters(state)?, state.hyper.kappa, for_proposal(approvals, &proposal));
+    let tally = recount(&proposal, &voters, kappa, &approvals)?;
+    if !tally.adopted {
+        let problem = format!("the change is not carried: {}", said(&tally));
+        return refuse(problem, "gather more, or leave --approvals out: the change is then the ledger's owner's alone");
+    }
+    Ok(Vote { voters, kappa, approvals, tally })
 }

@@ -7,11 +7,14 @@ use std::time::Instant;
 use super::score::{earnings, ranking};
 use super::{Console, DeviceArgs, LossArgs, ModelArgs, Outcome, Status, criteria, load_judge, write_json, write_text};
 use crate::data::{Options, ReferenceRow, Round, Row, Source};
+use crate::ledger::{Ledger, Place, Recording};
 use crate::matrix::Csr;
-use crate::pipeline::{self, Models};
+use crate::pipeline::{self, EpochResult, Models};
+use crate::report::Report;
 use crate::stages::emission::{OWNER_CUT, Split};
+use crate::stages::weights::Memory;
 use crate::stages::yuma::{Epoch, Fields, Hyperparameters, State};
-use crate::{Error, Result, fixed::U96F32};
+use crate::{Error, Result, fixed::U96F32, whole};
 
 /// Real answers to grade-school mathematics questions, and copies of them (datasets/README.md).
 const ROUND: &str = include_str!("../../datasets/gsm8k/round.jsonl");
@@ -74,7 +77,7 @@ pub(super) fn run(args: &DemoArgs, console: &Console, out: &mut dyn Write) -> Ou
     }
     // The validators are of one machine here: what one's models read, they need not read for another.
     let mut models = Models::new(&embedder, judge.as_ref());
-    let mut outcomes = Vec::new();
+    let (mut rounds, mut outcomes) = (Vec::new(), Vec::new());
     for (validator, (name, _)) in VALIDATORS.iter().enumerate() {
         let seen = sample(&round, validator)?;
         let outcome = pipeline::score(&mut models, &seen, &[], None, &config, &mut console.listener())?;
@@ -82,12 +85,30 @@ pub(super) fn run(args: &DemoArgs, console: &Console, out: &mut dyn Write) -> Ou
         if text {
             write_text(out, &format!("\n{name} ({} questions)\n{}", seen.prompts().len(), ranking(&outcome)))?;
         }
+        rounds.push(seen);
         outcomes.push(outcome);
     }
 
     let state = subnet(&round, &outcomes)?;
-    let result = pipeline::EpochResult::new(device, 0, &state)?;
+    let result = EpochResult::new(device, 0, &state)?;
+    let memory = Memory::default();
+    for (validator, ((name, _), (seen, outcome))) in (0..).zip(VALIDATORS.iter().zip(rounds.iter().zip(&outcomes))) {
+        let result = EpochResult { validator, chain: result.chain.clone() };
+        let recording = Recording {
+            round: seen,
+            history: &[],
+            memory: &memory,
+            outcome,
+            config: &config,
+            embedder: &embedder,
+            judge: judge.as_ref(),
+            epoch: Some((&state, &result)),
+        };
+        record(&args.out, name, &recording)?;
+    }
     write_subnet(&args.out, &state, &result.chain)?;
+    let report = args.out.join("report.html");
+    whole::write(&report, Report::from_folder(&args.out)?.to_html().as_bytes())?;
     if console.json {
         let folder = args.out.display().to_string();
         let value = serde_json::json!({"out": folder, "hotkeys": state.hotkeys, "chain": result.chain,
@@ -103,10 +124,14 @@ pub(super) fn run(args: &DemoArgs, console: &Console, out: &mut dyn Write) -> Ou
         out,
         &format!(
             "{0}: subnet.json (the state), epoch.json, and of each validator ({names})\n  scores.jsonl, miners.json, copies.json, weights.json, \
-             criteria.toml\nTry: tauscore epoch {0}/subnet.json\n{1:.1} s on {2}\n",
+             similarity.json, criteria.toml\n\
+             NAME.jsonl (what was answered) and NAME.ledger (the record) of each\n\
+             Try: tauscore epoch {0}/subnet.json\n     tauscore verify {0}/{4}.ledger\nLook at: {3}\n{1:.1} s on {2}\n",
             args.out.display(),
             began.elapsed().as_secs_f64(),
-            device.name()
+            device.name(),
+            report.display(),
+            VALIDATORS[0].0
         ),
     )?;
     Ok(Status::Good)
@@ -200,6 +225,29 @@ fn write_subnet(folder: &Path, state: &State, epoch: &Epoch) -> Result<()> {
         let text = serde_json::json!({ "chain": epoch }).to_string() + "\n";
         std::fs::write(path, text).map_err(|error| Error::io(path, error))
     })
+}
+
+/// Writes a validator's record, and the answers that it is of, with which anybody can compute it again.
+fn record(folder: &Path, name: &str, recording: &Recording<'_>) -> Result<()> {
+    let mut texts = Vec::new();
+    let round = recording.round;
+    for row in round.responses() {
+        let (Some(miner), Some(prompt)) = (round.miner_of(row), round.prompt_of(row)) else { continue };
+        let value = serde_json::json!({"prompt_id": prompt.id, "prompt": prompt.text, "reference": prompt.reference,
+            "miner": miner.hotkey, "uid": miner.uid, "block": row.block, "response": row.text});
+        write_json(&mut texts, &value)?;
+    }
+    whole::write(&folder.join(format!("{name}.jsonl")), &texts)?;
+
+    let (new, path) = (folder.join(format!(".{name}.ledger.new")), folder.join(format!("{name}.ledger")));
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&new, error)),
+        _ => {}
+    }
+    let state = recording.epoch.map(|(state, _)| state);
+    let (netuid, mechanism, block) = state.map_or((0, 0, 0), |state| (state.netuid, state.mechid, state.block));
+    Ledger::open(&new)?.record(Place { netuid, mechanism, block }, recording, None)?;
+    std::fs::rename(&new, &path).map_err(|error| Error::io(&path, error))
 }
 
 /// What the copycats got, in one sentence.

@@ -14,10 +14,13 @@ mod eval;
 mod forecast;
 mod loss;
 mod models;
+mod prove;
+mod report;
 mod score;
 mod sign;
 mod state;
 mod table;
+mod verify;
 mod weights;
 
 use std::io::Write;
@@ -85,6 +88,12 @@ enum Command {
     State(state::StateArgs),
     /// Measure the engine beside known quality, known copies or people's scores
     Eval(eval::EvalArgs),
+    /// Check a ledger, or a miner's proof: what it says, and whether weights and epochs follow
+    Verify(verify::VerifyArgs),
+    /// Write a proof that a miner's responses, scores and weight are in a ledger
+    Prove(prove::ProveArgs),
+    /// Show a round, a subnet or a ledger as one HTML file
+    Report(report::ReportArgs),
     /// List the adapters of this machine
     Devices,
     /// Prove this machine's adapters: every kernel against its CPU twin
@@ -202,6 +211,9 @@ fn run(cli: &Cli, console: &Console, out: &mut dyn Write) -> Outcome {
         Command::Weights(args) => weights::run(args, console, out),
         Command::State(args) => state::run(args, console, out),
         Command::Eval(args) => eval::run(args, console, out),
+        Command::Verify(args) => verify::run(args, console, out),
+        Command::Prove(args) => prove::run(args, console, out),
+        Command::Report(args) => report::run(args, console, out),
         Command::Devices => devices::run(console, out),
         Command::Doctor(args) => doctor::run(args, console, out),
         Command::Bench(args) => bench::run(args, console, out),

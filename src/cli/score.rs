@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 
+use super::sign::SignArgs;
 use super::table::table;
 use super::{Console, DeviceArgs, LossArgs, ModelArgs, Outcome, Status, criteria, load_judge, write_json, write_text};
 use crate::config::Config;
 use crate::data::{Options, Round, Source};
+use crate::ledger::{Digest, Head, Ledger, Place, Recording};
 use crate::pipeline::{self, EpochResult, Models, Past};
 use crate::stages::weights::Memory;
 use crate::stages::yuma::State;
@@ -37,6 +39,14 @@ pub(super) struct ScoreArgs {
     /// Of how many bytes these are, at most, as 512MiB or 8GB
     #[arg(long, value_name = "SIZE", requires = "state", default_value = "256MiB")]
     state_size: ByteSize,
+    /// Record the round in this ledger, which is made if it is missing
+    #[arg(long, value_name = "LEDGER")]
+    ledger: Option<PathBuf>,
+    /// The subnet that the record is of, where no state tells
+    #[arg(long, value_name = "N", requires = "ledger", default_value_t = 0)]
+    netuid: u16,
+    #[command(flatten)]
+    sign: SignArgs,
     /// The criteria (TOML); the defaults if left out
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -113,10 +123,27 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     pipeline::check_owner(&config, subnet)?;
     let kept = store.as_ref().map(|store| turn(store, &round, console)).transpose()?;
 
+    let signer = args.sign.signer(console)?;
+    let mut ledger = args.ledger.as_deref().map(Ledger::open).transpose()?;
+    if signer.is_some() && ledger.is_none() {
+        return Err(Error::Usage {
+            argument: "--sign".into(),
+            problem: "entries of a ledger are signed, and there is none".into(),
+            remedy: "name one with --ledger".into(),
+        });
+    }
+    if let Some(repaired) = ledger.as_ref().and_then(Ledger::repaired) {
+        console.warn(&format!("ledger: {repaired}"));
+    }
+
     let device = args.device.open(console)?;
     let embedder = args.model.load(&mut config, &args.device, device, console)?;
     let device = embedder.device();
     let judge = load_judge(&mut config, device, args.model.offline, console)?;
+    let place = place(args, &round, subnet);
+    if let Some(ledger) = &ledger {
+        ledger.check(place, Digest::of(config.to_toml().as_bytes()))?;
+    }
     let encoder = format!("{} {} {}", embedder.precision(), embedder.digest(), embedder.max_tokens());
     if let Some((store, (_, turn))) = store.as_ref().zip(kept) {
         history.extend(store.history(turn, &encoder)?);
@@ -124,6 +151,8 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     let mut models = Models::new(&embedder, judge.as_ref());
     args.measured.iter().try_for_each(|path| models.read(path))?;
     let memory = match store.as_ref().zip(kept) {
+        // Averages that were made under criteria before a change begin anew where the change says so.
+        Some(_) if ledger.as_ref().is_some_and(Ledger::begins_anew) => Memory::default(),
         Some((store, (_, turn))) => store.memory(turn)?,
         None => Memory::default(),
     };
@@ -137,6 +166,18 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
         _ => None,
     };
     pipeline::write(&args.out, &round, &outcome, &config, epoch.as_ref())?;
+    let epoch_of = state.as_ref().zip(epoch.as_ref());
+    let recording = Recording {
+        round: &round,
+        history: &history,
+        memory: &memory,
+        outcome: &outcome,
+        config: &config,
+        embedder: &embedder,
+        judge: judge.as_ref(),
+        epoch: epoch_of,
+    };
+    let recorded = ledger.as_mut().map(|ledger| ledger.record(place, &recording, signer.as_ref())).transpose()?;
     // Results first: a round that is recorded has them. Killed between the two, the same command makes them anew from what was known before
     // the round, and records it then; killed later, it makes the same results again, and the round still counts once.
     if let Some((store, (digest, _))) = store.as_ref().zip(kept) {
@@ -154,8 +195,18 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     let who =
         |uid: u16| state.as_ref().and_then(|state| state.hotkeys.get(usize::from(uid))).cloned().unwrap_or_default();
     let epoch = epoch.as_ref().map(|result| (result, earnings(result, who)));
-    report(args, console, out, &round, &outcome, &config, epoch, &skipped)?;
+    report(args, console, out, &round, &outcome, &config, epoch, &skipped, recorded.as_ref())?;
     Ok(Status::Good)
+}
+
+/// What an entry of the round is about: the subnet's state tells, else the command line and the answers' blocks.
+fn place(args: &ScoreArgs, round: &Round, subnet: Option<&State>) -> Place {
+    let latest = round.responses().iter().filter_map(|row| row.block).max();
+    let block = latest.max(subnet.map(|subnet| subnet.block)).unwrap_or_default();
+    match subnet {
+        Some(subnet) => Place { netuid: subnet.netuid, mechanism: subnet.mechid, block },
+        None => Place { netuid: args.netuid, mechanism: 0, block },
+    }
 }
 
 /// Checks that a file can be made at `path`.
@@ -193,6 +244,7 @@ fn report(
     config: &Config,
     epoch: Option<(&EpochResult, String)>,
     skipped: &[Error],
+    recorded: Option<&Head>,
 ) -> Result<()> {
     if console.json {
         return write_json(
@@ -208,6 +260,7 @@ fn report(
                 "tokens": outcome.tokens,
                 "embedding_seconds": outcome.seconds,
                 "epoch": epoch.map(|(result, _)| result),
+                "ledger": recorded.map(|head| serde_json::json!({"entry": head.number, "digest": head.digest()})),
             }),
         );
     }
@@ -215,7 +268,11 @@ fn report(
     if let Some((_, table)) = &epoch {
         write_text(out, &format!("\n{table}"))?;
     }
-    write_text(out, &format!("\ncriteria {}\n{}\n", config.digest(), files(&args.out, epoch.is_some())))
+    write_text(out, &format!("\ncriteria {}\n{}\n", config.digest(), files(&args.out, epoch.is_some())))?;
+    if let Some((path, head)) = args.ledger.as_ref().zip(recorded) {
+        write_text(out, &format!("{}: entry {}, {}\n", path.display(), head.number, head.digest()))?;
+    }
+    Ok(())
 }
 
 /// The miners, the best first.
@@ -263,5 +320,8 @@ pub(super) fn earnings(result: &EpochResult, who: impl Fn(u16) -> String) -> Str
 /// Which files were written.
 fn files(folder: &Path, epoch: bool) -> String {
     let epoch = if epoch { ", epoch.json" } else { "" };
-    format!("{}: scores.jsonl, miners.json, copies.json, weights.json, criteria.toml{epoch}", folder.display())
+    format!(
+        "{}: scores.jsonl, miners.json, copies.json, weights.json, similarity.json, criteria.toml{epoch}",
+        folder.display()
+    )
 }

@@ -1,15 +1,6 @@
 //! Plain tables: columns as wide as their widest cell, numbers to the right.
 
-/// Text of somebody else made harmless for a terminal: what would move its cursor, colour it or turn its direction is
-/// spelt out. Hotkeys come from the miners.
-pub(super) fn harmless(text: &str) -> String {
-    let harms = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        if harms(c) { safe.extend(c.escape_default()) } else { safe.push(c) }
-    }
-    safe
-}
+pub(super) use crate::data::harmless;
 
 /// Lays out `rows` under `head`. A column is aligned to the right if its head ends in a blank.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {

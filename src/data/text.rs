@@ -1,4 +1,4 @@
-//! Whole files as text.
+//! Whole files as text, and text of somebody else made fit to be shown.
 
 use std::fs::File;
 use std::io::Read;
@@ -35,4 +35,20 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
         return Err(refuse("more than 1 GiB of JSON", "split the file"));
     }
     String::from_utf8(bytes).map_err(|_| refuse("not UTF-8 text", "write JSON, plain or packed with gzip"))
+}
+
+/// Text of somebody else made harmless for a terminal or a page: what would move its cursor, colour it or turn its direction is spelt out,
+/// and so is what cannot be seen. Hotkeys come from the miners.
+pub(crate) fn harmless(text: &str) -> String {
+    let harms = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}')
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+            || matches!(c, '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    };
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if harms(c) { safe.extend(c.escape_default()) } else { safe.push(c) }
+    }
+    safe
 }

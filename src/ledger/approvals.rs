@@ -139,10 +139,10 @@ pub fn voters(state: &State) -> Result<Vec<Voter>> {
 /// Kappa is the state's.
 ///
 /// # Errors
-/// As [`voters`] and [`recompute`].
+/// As [`voters`] and [`recount`].
 pub fn tally(approvals: &[Approval], state: &State, from: Digest, to: Digest) -> Result<Tally> {
     let proposal = Proposal { from, to, netuid: state.netuid, mechanism: state.mechid };
-    recompute(&proposal, &voters(state)?, state.hyper.kappa, &for_proposal(approvals, &proposal))
+    recount(&proposal, &voters(state)?, state.hyper.kappa, &for_proposal(approvals, &proposal))
 }
 
 /// Counts again from plain data. Who approved more than once counts once.
@@ -152,7 +152,7 @@ pub fn tally(approvals: &[Approval], state: &State, from: Digest, to: Digest) ->
 ///
 /// # Errors
 /// [`Error::Usage`] naming who approved something else, signed wrongly, or may not vote.
-pub fn recompute(proposal: &Proposal, voters: &[Voter], kappa: u16, approvals: &[Approval]) -> Result<Tally> {
+pub fn recount(proposal: &Proposal, voters: &[Voter], kappa: u16, approvals: &[Approval]) -> Result<Tally> {
     let mut by_key = HashMap::with_capacity(voters.len());
     for (at, voter) in voters.iter().enumerate() {
         // The scheme is not the account's; names that are no addresses cannot sign.

@@ -15,6 +15,14 @@ impl Digest {
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
+
+    /// The digest of a value in its canonical bytes, for one purpose: the same bytes give another digest for another one.
+    pub(super) fn of_value(purpose: &str, value: &impl BorshSerialize) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key(purpose);
+        // A hasher takes whatever it is given.
+        let _ = value.serialize(&mut hasher);
+        Self(*hasher.finalize().as_bytes())
+    }
 }
 
 impl fmt::Display for Digest {
@@ -61,5 +69,6 @@ mod tests {
         assert_eq!(Digest::of(b"").to_string(), empty, "as b3sum prints it");
         assert_eq!(empty.parse(), Ok(Digest::of(b"")), "and read again");
         assert!("af13".parse::<Digest>().is_err(), "too short");
+        assert_ne!(Digest::of_value("a", &1_u8), Digest::of_value("b", &1_u8), "purposes differ");
     }
 }

@@ -12,12 +12,16 @@ use crate::stages::encode::{Encoder, ExactEncoder};
 use crate::stages::tokens::{Tokenizer, Tokens};
 use crate::{Error, Result};
 
+/// A model folder's tokenizer.
+pub(super) const TOKENIZER: &str = "tokenizer.json";
+
 /// A model's tokenizer, and its encoder on a device.
 #[derive(Debug)]
 pub struct Embedder {
     tokenizer: Tokenizer,
     encoder: Either,
     digest: String,
+    tokenizer_digest: String,
 }
 
 /// The encoder in either precision.
@@ -55,7 +59,9 @@ impl Embedder {
             Either::Exact(encoder) => (encoder.max_tokens(), encoder.vocabulary()),
             Either::F32(encoder) => (encoder.max_tokens(), encoder.vocabulary()),
         };
-        Ok(Self { tokenizer: tokenizer(folder, max_tokens, vocabulary)?, encoder, digest })
+        let file = folder.join(TOKENIZER);
+        let tokenizer_digest = models::digest(&file).map_err(|error| Error::io(&file, error))?;
+        Ok(Self { tokenizer: tokenizer(&file, max_tokens, vocabulary)?, encoder, digest, tokenizer_digest })
     }
 
     /// In which arithmetic it embeds.
@@ -70,6 +76,11 @@ impl Embedder {
     /// in [`EncoderConfig`] it makes criteria say which weights they mean.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// The SHA-256 of `tokenizer.json`, in hexadecimal.
+    pub fn tokenizer_digest(&self) -> &str {
+        &self.tokenizer_digest
     }
 
     /// Numbers in an embedding.
@@ -135,11 +146,10 @@ fn check_pin(config: &EncoderConfig, file: PathBuf, found: &str) -> Result<()> {
     })
 }
 
-/// The tokenizer in `folder`, for a model with so many words.
-fn tokenizer(folder: &Path, max_tokens: usize, vocabulary: usize) -> Result<Tokenizer> {
-    let path = folder.join("tokenizer.json");
-    let tokenizer = Tokenizer::open(&path, max_tokens as u32)?;
-    check_ids(&path, tokenizer.id_bound(), vocabulary)?;
+/// The tokenizer in a file, for a model with so many words.
+fn tokenizer(file: &Path, max_tokens: usize, vocabulary: usize) -> Result<Tokenizer> {
+    let tokenizer = Tokenizer::open(file, max_tokens as u32)?;
+    check_ids(file, tokenizer.id_bound(), vocabulary)?;
     Ok(tokenizer)
 }
 

@@ -7,14 +7,23 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Copied, Nearest, Outcome, ScoredMiner, StageValue, copies};
+use super::{Copied, Nearest, Outcome, ScoredMiner, StageValue, copies, excerpt};
 use crate::config::Config;
 use crate::data::{Round, Uid};
 use crate::stages::weights::Tally;
 use crate::{Error, Result};
 
-/// Files that `score` writes; a folder with any other file is not replaced.
-const OURS: [&str; 6] = ["scores.jsonl", "miners.json", "copies.json", "weights.json", "criteria.toml", "epoch.json"];
+/// Files that `score` writes, and what `report` makes of them; a folder with any other file is not replaced.
+const OURS: [&str; 8] = [
+    "scores.jsonl",
+    "miners.json",
+    "copies.json",
+    "weights.json",
+    "similarity.json",
+    "criteria.toml",
+    "epoch.json",
+    "report.html",
+];
 
 #[derive(Serialize)]
 struct ScoreRow<'a> {
@@ -34,6 +43,7 @@ struct ScoreRow<'a> {
     truncated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<&'a str>,
+    excerpt: String,
 }
 
 #[derive(Serialize)]
@@ -43,6 +53,7 @@ struct NearestRow<'a> {
     similarity: f64,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     history: bool,
+    excerpt: &'a str,
 }
 
 #[derive(Serialize)]
@@ -120,13 +131,21 @@ impl Outcome {
 
     /// The miners, the best first; equal ones by hotkey.
     pub fn ranking(&self) -> Vec<&ScoredMiner> {
-        let mut ranking: Vec<&ScoredMiner> = self.miners.iter().collect();
-        ranking.sort_by(|a, b| b.tally.mean().cmp(&a.tally.mean()).then_with(|| a.miner.cmp(&b.miner)));
-        ranking
+        ranking(&self.miners).into_iter().map(|at| &self.miners[at]).collect()
     }
 }
 
-/// Writes `scores.jsonl`, `miners.json`, `copies.json`, `weights.json`, `criteria.toml` and, where an epoch ran, `epoch.json` into
+/// Indices of the miners, the best first; equal ones by hotkey.
+pub(super) fn ranking(miners: &[ScoredMiner]) -> Vec<usize> {
+    let mut ranking: Vec<usize> = (0..miners.len()).collect();
+    ranking.sort_by(|a, b| {
+        let (a, b) = (&miners[*a], &miners[*b]);
+        b.tally.mean().cmp(&a.tally.mean()).then_with(|| a.miner.cmp(&b.miner))
+    });
+    ranking
+}
+
+/// Writes `scores.jsonl`, `miners.json`, `copies.json`, `weights.json`, `similarity.json`, `criteria.toml` and, where an epoch ran, `epoch.json` into
 /// `folder`: first into a temporary folder beside it, which then takes its place.
 ///
 /// # Errors
@@ -152,6 +171,8 @@ pub fn write(
     let copied: Vec<&Copied> = outcome.responses.iter().map(|scored| &scored.copied).collect();
     write_json(&whole.path().join("copies.json"), &copies::clusters(round, &copied))?;
     write_json(&whole.path().join("weights.json"), &weights(outcome))?;
+    // Not for reading by eye: up to 33,000 numbers, in one line.
+    write_text(&whole.path().join("similarity.json"), serde_json::to_string(&outcome.similarity))?;
     let criteria = whole.path().join("criteria.toml");
     fs::write(&criteria, config.to_toml()).map_err(|error| Error::io(&criteria, error))?;
     if let Some(epoch) = epoch {
@@ -164,11 +185,8 @@ fn write_scores(path: &Path, round: &Round, outcome: &Outcome) -> Result<()> {
     let failed = |error| Error::io(path, error);
     let mut file = BufWriter::new(File::create(path).map_err(failed)?);
     for (response, scored) in round.responses().iter().zip(&outcome.responses) {
-        let nearest = scored.nearest.as_ref().map(|Nearest { miner, prompt_id, similarity, history }| NearestRow {
-            miner,
-            prompt_id,
-            similarity: *similarity,
-            history: *history,
+        let nearest = scored.nearest.as_ref().map(|Nearest { miner, prompt_id, similarity, history, excerpt }| {
+            NearestRow { miner, prompt_id, similarity: *similarity, history: *history, excerpt }
         });
         let copy = scored.copied.copy.as_ref();
         let row = ScoreRow {
@@ -187,6 +205,7 @@ fn write_scores(path: &Path, round: &Round, outcome: &Outcome) -> Result<()> {
             chars: scored.chars,
             truncated: scored.truncated,
             fault: scored.fault.as_deref(),
+            excerpt: excerpt(response),
         };
         serde_json::to_writer(&mut file, &row).map_err(|error| failed(error.into()))?;
         file.write_all(b"\n").map_err(failed)?;
@@ -223,8 +242,12 @@ fn weights(outcome: &Outcome) -> Weights<'_> {
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    write_text(path, serde_json::to_string_pretty(value))
+}
+
+fn write_text(path: &Path, json: serde_json::Result<String>) -> Result<()> {
     let failed = |error| Error::io(path, error);
-    let mut text = serde_json::to_string_pretty(value).map_err(|error| failed(error.into()))?;
+    let mut text = json.map_err(|error| failed(error.into()))?;
     text.push('\n');
     let mut file = File::create(path).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)

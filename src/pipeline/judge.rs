@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::embedder::check_ids;
+use super::embedder::{TOKENIZER, check_ids};
 use crate::device::Device;
 use crate::models;
 use crate::nn::llama::{Checkpoint, LlamaModel};
@@ -95,6 +95,7 @@ pub struct Judge {
     tokenizer: ChatTokenizer,
     model: LanguageModel,
     digest: String,
+    tokenizer_digest: String,
 }
 
 /// Prefixes and passages of some cases, each distinct one once.
@@ -135,7 +136,8 @@ impl Judge {
     /// tokenizer has ids beyond the model's vocabulary;
     /// [`Error::Device`] if the device has no room.
     pub fn load(device: &Device, path: &Path, pin: Option<&str>) -> Result<Self> {
-        let digest = digest(&Checkpoint::find(path)?.weights()?)?;
+        let checkpoint = Checkpoint::find(path)?;
+        let digest = digest(&checkpoint.weights()?)?;
         if let Some(pin) = pin.filter(|pin| !pin.eq_ignore_ascii_case(&digest)) {
             return Err(Error::File {
                 file: path.display().to_string(),
@@ -146,13 +148,27 @@ impl Judge {
         }
         let (tokenizer, model) = (ChatTokenizer::open(path)?, LlamaModel::open(path)?);
         check_ids(path, tokenizer.vocabulary(), model.config.vocabulary)?;
-        Ok(Self { tokenizer, model: LanguageModel::new(device, &model)?, digest })
+        let tokenizer_digest = match &checkpoint {
+            Checkpoint::Gguf(_) => digest.clone(),
+            // The second has the chat template.
+            Checkpoint::Safetensors(folder) => {
+                let files = [TOKENIZER, "tokenizer_config.json"].map(|name| folder.join(name));
+                self::digest(&files.into_iter().filter(|file| file.exists()).collect::<Vec<_>>())?
+            }
+        };
+        Ok(Self { tokenizer, model: LanguageModel::new(device, &model)?, digest, tokenizer_digest })
     }
 
     /// The SHA-256 of the model's file of weights, in hexadecimal; of several files, that of their digests, a line each, by name. As `sha256` in
     /// [`LossConfig`](crate::config::LossConfig) it makes criteria say which weights they mean.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// The SHA-256 of the model's tokenizer and chat template, in hexadecimal, as [`Judge::digest`]; of a GGUF file, which has them in it, that of the
+    /// file.
+    pub fn tokenizer_digest(&self) -> &str {
+        &self.tokenizer_digest
     }
 
     /// The device that the weights are on.

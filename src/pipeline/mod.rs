@@ -9,6 +9,7 @@ pub mod forecast;
 pub mod judge;
 mod losses;
 mod measurements;
+mod similarity;
 mod texts;
 mod weigh;
 
@@ -22,6 +23,7 @@ pub use files::{check_folder, write};
 pub use judge::Judge;
 pub use losses::{Measured, check_references, measure};
 pub use measurements::Models;
+pub use similarity::Similarity;
 pub use weigh::{StageValue, check_owner};
 
 use crate::Result;
@@ -31,7 +33,7 @@ use crate::progress::{Event, Listener};
 use crate::stages::eval::{Estimate, Resamples};
 use crate::stages::novelty::{self, Against, Bank, NOBODY};
 use crate::stages::score::Unanswered;
-use crate::stages::weights::{self, Memory, Tally};
+use crate::stages::weights::{Memory, Table, Tally};
 use crate::stages::yuma::State;
 use losses::Measure;
 use measurements::Judging;
@@ -73,6 +75,16 @@ pub struct Nearest {
     pub similarity: f64,
     /// Whether it is of an earlier round.
     pub history: bool,
+    /// How it begins, on one line.
+    pub excerpt: String,
+}
+
+/// Characters of an excerpt.
+const EXCERPT: usize = 160;
+
+/// How a response begins, on one line.
+fn excerpt(response: &Response) -> String {
+    crate::stages::copies::excerpt(&response.text, EXCERPT)
 }
 
 /// What came of one miner.
@@ -108,6 +120,8 @@ pub struct Outcome {
     pub responses: Vec<ScoredResponse>,
     /// One for each miner, in order of first appearance; behind them, by hotkey, who gets a weight without having answered.
     pub miners: Vec<ScoredMiner>,
+    /// The round as it was weighed: with the criteria and what was remembered before it, all that the weights depend on.
+    pub table: Table,
     /// What the next round is to be told ([`Past::memory`]).
     pub memory: Memory,
     /// Tokens that were embedded.
@@ -116,6 +130,8 @@ pub struct Outcome {
     pub seconds: f64,
     /// Which of [`Models::embeddings`] is each response's.
     pub rows: Vec<u32>,
+    /// How alike the miners answer.
+    pub similarity: Similarity,
 }
 
 /// What was before a round.
@@ -134,7 +150,7 @@ pub struct Past<'a> {
 /// As [`check_references`]; [`Error::Usage`](crate::Error::Usage) if an embedding has another width than the model's;
 /// [`Error::Row`](crate::Error::Row) if an embedding that came with a row is not one of the embedder's precision;
 /// [`Error::Device`](crate::Error::Device) if the device fails; [`Error::Io`](crate::Error::Io) if a file of logits cannot be read; as
-/// [`weights::apply`] with declared stages.
+/// [`weigh`](crate::stages::weights::weigh).
 pub fn score(
     models: &mut Models<'_>,
     round: &Round,
@@ -247,16 +263,15 @@ pub fn score_after(
     }
     warn_of_faults(round, &responses, listen);
     let mut miners = miners(round, &responses, subnet, config.score.unanswered, listen);
-    let memory = match config.weights.stages.is_empty() {
-        true => memory.clone(),
-        false => weigh::weigh(round, &responses, &mut miners, subnet, config, memory, listen)?,
-    };
+    let (table, memory) = weigh::weigh(round, &responses, &mut miners, subnet, config, memory, listen)?;
     if miners.iter().all(|miner| miner.weight == 0) {
         listen(Event::Warning {
             message: "every score is 0: the weight row is empty and must not be submitted".into(),
         });
     }
-    Ok(Outcome { responses, miners, memory, tokens: texts.tokens(), seconds, rows })
+    let ranking = files::ranking(&miners);
+    let similarity = similarity::similarity(round, embeddings, &rows, (&miners, &ranking), &responses);
+    Ok(Outcome { responses, miners, table, memory, tokens: texts.tokens(), seconds, rows, similarity })
 }
 
 /// The history bank: the embeddings' rows of earlier rounds' responses, and whose they are in this one.
@@ -298,6 +313,7 @@ fn name(round: &Round, history: &[Round], neighbour: novelty::Neighbour) -> Opti
                 prompt_id: of.prompt_of(response)?.id.clone(),
                 similarity: neighbour.similarity,
                 history: index > 0,
+                excerpt: excerpt(response),
             });
         }
         row -= of.responses().len();
@@ -347,7 +363,7 @@ fn interval(accuracies: &[f64], draws: &mut HashMap<usize, Resamples>) -> Option
     Some([estimate.low?, estimate.high?])
 }
 
-/// One row a miner, and the weight row.
+/// One row a miner, without his weight.
 fn miners(
     round: &Round,
     responses: &[ScoredResponse],
@@ -381,10 +397,6 @@ fn miners(
             Unanswered::Zero => round.prompts().len(),
             Unanswered::Skip => miner.prompts,
         } as u64;
-    }
-    let weights = weights::row(&miners.iter().map(|miner| miner.tally).collect::<Vec<_>>());
-    for (miner, weight) in miners.iter_mut().zip(&weights) {
-        miner.weight = *weight;
     }
     miners
 }

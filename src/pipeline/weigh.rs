@@ -34,11 +34,10 @@ pub fn check_owner(config: &Config, subnet: Option<&State>) -> Result<()> {
     })
 }
 
-/// Puts the weights that the declared stages give in the place of the mean scores', and returns what to remember. Behind the round's miners
-/// come those who get a weight without having answered: whom `memory` knows (in the subnet, where one is given), and the subnet's owner.
+/// Gives the miners their weights, and returns the round as it was weighed and what to remember. Behind the round's miners come those who get a weight without having answered: whom `memory` knows (in the subnet, where one is given), and the subnet's owner.
 ///
 /// # Errors
-/// As [`weights::apply`].
+/// As [`weights::weigh`].
 pub(super) fn weigh(
     round: &Round,
     responses: &[ScoredResponse],
@@ -47,7 +46,7 @@ pub(super) fn weigh(
     config: &Config,
     memory: &Memory,
     listen: Listener<'_>,
-) -> Result<Memory> {
+) -> Result<(Table, Memory)> {
     let declared = &config.weights;
     if let Some(stage) = declared.stages.iter().find(|stage| stage.remembers() && memory.is_empty()) {
         let kind = stage.kind();
@@ -58,13 +57,14 @@ pub(super) fn weigh(
     }
     let unanswered_is_zero = config.score.unanswered == Unanswered::Zero;
     let burns_to = declared.burns_to(subnet.and_then(|subnet| subnet.hyper.owner_uid));
-    let table = Table { unanswered_is_zero, ..table(round, responses, miners, subnet, memory, burns_to) };
-    let weighed = weights::apply(declared, &table, memory)?;
-    let weights = weights::quantise(&weighed.weights);
+    // Without stages nothing that is remembered counts.
+    let known = if declared.stages.is_empty() { &Memory::default() } else { memory };
+    let table = Table { unanswered_is_zero, ..table(round, responses, miners, subnet, known, burns_to) };
+    let weighing = weights::weigh(declared, &table, memory)?;
     let at: HashMap<String, usize> = miners.iter().enumerate().map(|(at, miner)| (miner.miner.clone(), at)).collect();
-    for (index, (entrant, weight)) in table.entrants.iter().zip(weights).enumerate() {
+    for (index, (entrant, weight)) in table.entrants.iter().zip(weighing.row).enumerate() {
         let step = |step: &weights::Step| StageValue { kind: step.kind, value: step.values[index] };
-        let stages: Vec<StageValue> = weighed.steps.iter().map(step).collect();
+        let stages: Vec<StageValue> = weighing.steps.iter().map(step).collect();
         if let Some(at) = at.get(&entrant.hotkey) {
             (miners[*at].weight, miners[*at].stages) = (weight, stages);
         } else if stages.last().is_some_and(|stage| stage.value.is_some()) {
@@ -72,7 +72,7 @@ pub(super) fn weigh(
             miners.push(ScoredMiner { weight, stages, ..miner });
         }
     }
-    Ok(weighed.memory)
+    Ok((table, weighing.memory))
 }
 
 /// The round as the stages see it.

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up must fail")]
 
 pub mod gguf;
+pub mod ledgers;
 pub mod recordings;
 pub mod subnets;
 

@@ -20,6 +20,7 @@ use bytemuck::bytes_of;
 use rayon::prelude::*;
 
 pub use kind::Kind;
+pub use text::excerpt;
 
 use crate::Result;
 use crate::device::{Call, Device};

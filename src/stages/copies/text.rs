@@ -211,6 +211,30 @@ fn is_invisible(character: char) -> bool {
         | 0xFFF9..=0xFFFC | 0x1_D173..=0x1_D17A | 0xE_0000..=0xE_0FFF)
 }
 
+/// The beginning of a text on one line, for people: `most` characters, and an ellipsis where there are more. Blanks are drawn together, and
+/// what is not drawn, or moves what is, becomes one replacement character.
+pub fn excerpt(text: &str, most: usize) -> String {
+    let mut line = String::new();
+    let mut length = 0;
+    for character in text.trim().chars() {
+        let drawn = match character {
+            _ if character.is_whitespace() => ' ',
+            _ if character.is_control() || is_invisible(character) => char::REPLACEMENT_CHARACTER,
+            _ => character,
+        };
+        if matches!(drawn, ' ' | char::REPLACEMENT_CHARACTER) && line.ends_with(drawn) {
+            continue;
+        }
+        if length == most {
+            line.push('…');
+            break;
+        }
+        line.push(drawn);
+        length += 1;
+    }
+    line
+}
+
 /// Takes out tags, entities, targets of links and marks of lists. Emphasis and headings vanish with all that is no word.
 fn without_markup(text: &str) -> Cow<'_, str> {
     // Tags by their names and with few attributes, so that comparisons and arithmetic in brackets are left, and words cannot hide.
@@ -228,6 +252,21 @@ fn without_markup(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_excerpt_is_one_line_of_what_is_seen() {
+        for (text, right) in [
+            (" It is\n\n seven.\t", "It is seven."),
+            ("a\u{1b}[31m\u{200b}\u{202e}b", "a\u{fffd}[31m\u{fffd}b"),
+            ("\n \n", ""),
+            ("żółć, 七", "żółć, 七"),
+            ("abcdefghijklmnop", "abcdefghijkl…"),
+            ("abcdefghijkl  ", "abcdefghijkl"),
+            ("abcdefghijkl \n x", "abcdefghijkl…"),
+        ] {
+            assert_eq!(excerpt(text, 12), right, "{text:?}");
+        }
+    }
 
     fn read(text: &str) -> String {
         words(text).join(" ")

@@ -304,6 +304,31 @@ pub fn apply(config: &WeightsConfig, table: &Table, memory: &Memory) -> Result<W
     Ok(Weighed { weights, steps, memory })
 }
 
+/// A weight row, and how it came about. One entry for each of [`Table::entrants`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weighing {
+    /// The weights as the chain takes them.
+    pub row: Vec<u16>,
+    /// What each declared stage gave.
+    pub steps: Vec<Step>,
+    /// What to hand to the next round.
+    pub memory: Memory,
+}
+
+/// The weight row that criteria make of a round: by their stages ([`apply`], [`quantise`]) or, where they declare none, by mean scores alone
+/// ([`row`]). Whoever has table and memory gets the same bits.
+///
+/// # Errors
+/// As [`apply`].
+pub fn weigh(config: &WeightsConfig, table: &Table, memory: &Memory) -> Result<Weighing> {
+    if config.stages.is_empty() {
+        table.check()?;
+        return Ok(Weighing { row: row(&table.tallies()), steps: Vec::new(), memory: memory.clone() });
+    }
+    let Weighed { weights, steps, memory } = apply(config, table, memory)?;
+    Ok(Weighing { row: quantise(&weights), steps, memory })
+}
+
 /// Weights as the chain takes them: the largest is 65535, rounded half to even after a division and a product, as the SDK's own `normalize`.
 /// From here on everything is exact. Weights are finite and not below zero.
 pub fn quantise(weights: &[f64]) -> Vec<u16> {

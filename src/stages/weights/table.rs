@@ -1,7 +1,9 @@
 //! What the stages work on: a round as plain data.
 
+use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
+use super::Tally;
 use crate::{Error, Result};
 
 /// Which of an answer's numbers a stage reads.
@@ -18,7 +20,7 @@ pub enum Column {
 }
 
 /// Whoever may get a weight: a miner of the round, one whom the memory knows, or the subnet's owner.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Entrant {
     /// Who he is.
     pub hotkey: String,
@@ -31,7 +33,7 @@ pub struct Entrant {
 }
 
 /// A miner's answer to a prompt, its numbers in 65535ths.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Answer {
     /// Index into [`Table::prompts`].
     pub prompt: u32,
@@ -57,7 +59,7 @@ impl Answer {
 }
 
 /// How much of what a miner answered was copied from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Copying {
     /// Who copied: index into [`Table::entrants`].
     pub entrant: u32,
@@ -68,7 +70,7 @@ pub struct Copying {
 }
 
 /// A round as the stages see it. Sums run in the order of the entrants, so that no order of a file changes a bit of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Table {
     /// Everybody, by ascending hotkey.
     pub entrants: Vec<Entrant>,
@@ -115,6 +117,14 @@ impl Table {
         Ok(())
     }
 
+    /// The answers with their miners' hotkeys and their prompts' ids, in order; what belongs to nobody or to no prompt is passed over.
+    pub fn named(&self) -> impl Iterator<Item = (&str, &str, &Answer)> {
+        self.answers.iter().filter_map(|answer| {
+            let hotkey = &self.entrants.get(answer.entrant as usize)?.hotkey;
+            Some((hotkey.as_str(), self.prompts.get(answer.prompt as usize)?.as_str(), answer))
+        })
+    }
+
     /// The answers to each prompt that has any.
     pub fn by_prompt(&self) -> impl Iterator<Item = &[Answer]> {
         self.answers.chunk_by(|a, b| a.prompt == b.prompt)
@@ -125,6 +135,20 @@ impl Table {
         let mut counts = vec![0; self.entrants.len()];
         self.answers.iter().for_each(|row| counts[row.entrant as usize] += 1);
         counts
+    }
+
+    /// Each entrant's scores, over all prompts or over those that he answered.
+    pub fn tallies(&self) -> Vec<Tally> {
+        let mut tallies = vec![Tally::default(); self.entrants.len()];
+        for row in &self.answers {
+            let tally = &mut tallies[row.entrant as usize];
+            tally.sum += u64::from(row.score);
+            tally.prompts += 1;
+        }
+        if self.unanswered_is_zero {
+            tallies.iter_mut().for_each(|tally| tally.prompts = self.prompts.len() as u64);
+        }
+        tallies
     }
 
     /// Each entrant's mean of `number`, a whole one, over all prompts or over those that he answered; `None` for who answered nothing. What
