@@ -122,6 +122,34 @@ fn no_flipped_bit_verifies() {
 }
 
 #[test]
+fn a_signature_has_one_form_and_weak_keys_sign_nothing() {
+    // The order of the group, 2^252 + 27742317777372353535851937790883648493, which leaves a scalar what it is.
+    let order = const_hex::decode("edd3f55c1a631258d69cf7a2def9de140000000000000000000000000000001000").unwrap();
+    for scheme in [Scheme::Sr25519, Scheme::Ed25519] {
+        let signer = signer(scheme, "seed");
+        let signature = signer.sign(b"message").unwrap();
+        let mut other = signature;
+        let mut carry = 0;
+        // schnorrkel marks its signatures in the highest bit.
+        let mark = other.0[63] & 0x80;
+        other.0[63] &= 0x7f;
+        for (byte, more) in other.0[32..].iter_mut().zip(&order) {
+            let sum = u16::from(*byte) + u16::from(*more) + carry;
+            (*byte, carry) = (sum as u8, sum >> 8);
+        }
+        other.0[63] |= mark;
+        assert!(other != signature && !signer.public().verify(b"message", &other), "{}: s + order", scheme.name());
+    }
+    // The neutral point as key and as R, and 0 as s, fit any message by RFC 8032's equation.
+    let mut neutral = [0; 32];
+    neutral[0] = 1;
+    let key = PublicKey { scheme: Scheme::Ed25519, key: neutral };
+    let mut signature = Signature([0; 64]);
+    signature.0[0] = 1;
+    assert!(!key.verify(b"anything", &signature), "a key of small order");
+}
+
+#[test]
 fn ours_verify_and_secrets_are_not_shown() {
     for scheme in [Scheme::Sr25519, Scheme::Ed25519] {
         for kind in ["seed", "phrase", "uri"] {
@@ -365,6 +393,22 @@ fn approvals_are_counted_once_and_refused_by_name() {
     let again = count(&[approve(1), approve(2), approve(3)]).unwrap();
     assert_eq!(more, again, "in any order");
 
+    // 32767 of 65535 is exactly kappa; and all is as much as can be asked for.
+    for (stake, kappa, adopted) in [
+        ([32_767, 32_768], 32_767, true),
+        ([32_766, 32_769], 32_767, false),
+        ([7, 0], u16::MAX, true),
+        ([7, 1], u16::MAX, false),
+        ([0, 7], 0, false),
+        ([u64::MAX, u64::MAX], 32_767, true),
+        ([u64::MAX, u64::MAX], 32_768, false),
+    ] {
+        let voters: Vec<Voter> =
+            (0..).zip(&keys).zip(stake).map(|((uid, key), stake)| Voter { uid, hotkey: key.clone(), stake }).collect();
+        let tally = recount(&PROPOSAL, &voters, kappa, &[approve(0)]).unwrap();
+        assert_eq!(tally.adopted, adopted, "{tally:?}");
+    }
+
     let elsewhere = Proposal { netuid: 6, ..PROPOSAL }.approve(&signers[0]).unwrap();
     let back = Proposal { from: TO, to: FROM, ..PROPOSAL }.approve(&signers[0]).unwrap();
     assert_eq!(count(&[elsewhere, back]).unwrap(), nobody, "those of other changes are not looked at");
@@ -497,7 +541,7 @@ mod commands {
             fs::write(folder.path().join("approvals.jsonl"), &gathered).unwrap();
             run(
                 folder.path(),
-                &[&["criteria", "tally", "approvals.jsonl", "--state", "subnet.json"], &change[..]].concat(),
+                &[&["criteria", "tally", "approvals.jsonl", "--metagraph", "subnet.json"], &change[..]].concat(),
             )
         };
         let (_keep, path) = key_file(Scheme::Sr25519, "phrase");
@@ -546,7 +590,7 @@ mod commands {
             [&approve[..], &["--sign", &key, "--from", "nowhere.toml"]].concat(),
             [&approve[..], &["--sign", &key, "--scheme", "sr25519"]].concat(),
             [&approve[..], &["--sign-command", "false", "--hotkey", "5Dfh"]].concat(),
-            vec!["criteria", "tally", "approvals.jsonl", "--to", "new.toml", "--state", "subnet.json"],
+            vec!["criteria", "tally", "approvals.jsonl", "--to", "new.toml", "--metagraph", "subnet.json"],
             vec!["criteria", "digest", "nowhere.toml"],
         ] {
             let (code, out, err) = run(folder.path(), &[&args[..], &["--quiet"]].concat());

@@ -35,7 +35,7 @@ enum Command {
         #[arg(value_name = "B")]
         new: PathBuf,
     },
-    /// Print the digest that criteria are told by: BLAKE3 of what `tauscore config` prints of them
+    /// Print the digest that criteria are told by, as `tauscore config` does
     Digest {
         /// A criteria file
         #[arg(value_name = "FILE")]
@@ -62,11 +62,11 @@ struct AdoptArgs {
     #[arg(long, value_name = "WHAT")]
     averages: Averages,
     /// What `criteria approve` printed for the subnet's validators; without it the change is the ledger's owner's alone
-    #[arg(long, value_name = "APPROVALS.jsonl", requires = "state")]
+    #[arg(long, value_name = "APPROVALS.jsonl", requires = "metagraph")]
     approvals: Option<PathBuf>,
     /// The subnet's state, which says who may vote with how much stake, and kappa
     #[arg(long, value_name = "STATE", requires = "approvals")]
-    state: Option<PathBuf>,
+    metagraph: Option<PathBuf>,
     /// The block of the change [default: that of the last entry]
     #[arg(long, value_name = "BLOCK")]
     block: Option<u64>,
@@ -117,7 +117,7 @@ struct TallyArgs {
     change: ChangeArgs,
     /// The subnet's state, which says who may vote with how much stake, and kappa
     #[arg(long, value_name = "STATE")]
-    state: PathBuf,
+    metagraph: PathBuf,
 }
 
 pub(super) fn run(args: &CriteriaArgs, console: &Console, out: &mut dyn Write) -> Outcome {
@@ -193,7 +193,7 @@ fn alpha(rao: u128) -> String {
 fn said(tally: &Tally) -> String {
     let share = |part: f64, whole: f64| if whole > 0.0 { 100.0 * part / whole } else { 0.0 };
     format!(
-        "{} of {} alpha approve, {:.2} %; needed are {:.2} %",
+        "{} of {} alpha approve, {:.2} %; {:.2} % are needed",
         alpha(tally.approved),
         alpha(tally.total),
         share(tally.approved as f64, tally.total as f64),
@@ -203,7 +203,7 @@ fn said(tally: &Tally) -> String {
 
 fn count(args: &TallyArgs, console: &Console, out: &mut dyn Write) -> Outcome {
     let (from, to) = args.change.digests()?;
-    let tally = tally(&read_approvals(&args.approvals)?, &State::read(&args.state)?, from, to)?;
+    let tally = tally(&read_approvals(&args.approvals)?, &State::read(&args.metagraph)?, from, to)?;
     if console.json {
         write_json(out, &json!({"from": from, "to": to, "tally": tally}))?;
     } else {
@@ -253,7 +253,7 @@ fn adopt(args: &AdoptArgs, console: &Console, out: &mut dyn Write) -> Outcome {
         let problem = format!("--block {} is before the last entry's, {block}", place.block);
         return refuse(&args.ledger, problem, "leave it out, or give a later one");
     }
-    let vote = match (&args.approvals, &args.state) {
+    let vote = match (&args.approvals, &args.metagraph) {
         (Some(approvals), Some(state)) => {
             Some(vote(&read_approvals(approvals)?, &State::read(state)?, place, from, to)?)
         }
