@@ -51,9 +51,10 @@ fn as_text(audit: &Audit) -> String {
 fn summary(audit: &Audit) -> String {
     let named = |name: &str| audit.concentration.iter().find(|held| held.name == name);
     let votes = match named("votes").filter(|votes| votes.holders > 0) {
-        Some(Concentration { nakamoto, majority, .. }) => {
-            let majority = majority.unwrap_or(*nakamoto);
-            format!("{} make consensus and {} hold more than half of the votes", validators_of(majority), nakamoto)
+        Some(votes) => {
+            let majority = votes.majority.unwrap_or(votes.nakamoto);
+            let (of, half) = (votes.holders, votes.nakamoto);
+            format!("consensus takes {majority} of {of} validators, more than half of the votes takes {half}")
         }
         None => "nobody votes".to_owned(),
     };
@@ -63,10 +64,6 @@ fn summary(audit: &Audit) -> String {
         (compared, copies) => format!("{copies} of {compared} rows are near-copies"),
     };
     format!("subnet {}, {} uids, block {}: {votes}; {copies}", audit.netuid, audit.n, audit.block)
-}
-
-fn validators_of(count: usize) -> String {
-    if count == 1 { "1 validator can".to_owned() } else { format!("{count} validators can") }
 }
 
 fn concentration(head: &str, whose: &str, held: &[Concentration]) -> String {
@@ -93,7 +90,7 @@ fn concentration(head: &str, whose: &str, held: &[Concentration]) -> String {
 }
 
 fn copied(row: &CopiedRow) -> String {
-    let of = row.of.as_ref().map_or_else(|| "the consensus of the last epoch".to_owned(), neuron);
+    let of = row.of.as_ref().map_or_else(|| "the consensus".to_owned(), neuron);
     format!("  {} is like {of}: {}\n", neuron(&row.validator), row.evidence)
 }
 

@@ -73,7 +73,7 @@ fn as_text(of: &Explanation) -> String {
 fn most(of: &Explanation) -> String {
     match of.what_ifs.first() {
         Some(what_if) if what_if.gain > 0.0 => format!(
-            "What would have changed that most: {}, {}{} and rank {}.",
+            "What would have changed that most: {}, it would be {}{} and rank {}.",
             harmless(&what_if.words),
             if what_if.at_most { "at most " } else { "" },
             percent(what_if.weight.value),
@@ -193,7 +193,7 @@ fn what_ifs(of: &Explanation) -> String {
             format!("{} of {}", what_if.weight.rank, what_if.weight.of),
         ]
     };
-    table(["", "score ", "weight ", "gain ", "rank "], &of.what_ifs.iter().map(row).collect::<Vec<_>>())
+    table(["", "score ", "weight ", "points ", "rank "], &of.what_ifs.iter().map(row).collect::<Vec<_>>())
 }
 
 fn percent(share: f64) -> String {

@@ -177,7 +177,7 @@ pub struct Paid {
 /// One thing changed, and the weights that come of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WhatIf {
-    /// What is changed: `no_copies`, `full_novelty`, `all_answered`, `all_judged`, or `accuracy_of_next`, `_median` or `_best`.
+    /// What is changed: `no_copies`, `own_answers`, `full_novelty`, `all_answered`, `all_judged`, or `accuracy_of_next`, `_median` or `_best`.
     pub change: &'static str,
     /// The same in words: "with ...".
     pub words: String,
@@ -189,7 +189,7 @@ pub struct WhatIf {
     pub weight_u16: u16,
     /// What his share gains; below zero where he would lose.
     pub gain: f64,
-    /// Whether it is the most that he could gain: the folder does not say what a copy's novelty was without it.
+    /// Whether it is the most that he could gain: how novel other answers are, nobody knows before.
     pub at_most: bool,
 }
 
@@ -470,7 +470,7 @@ impl Results {
         let average =
             own.iter().map(|own| f64::from(own.row.score_u16)).sum::<f64>() / own.len().max(1) as f64 / 65_535.0;
         Penalties {
-            copies: penalty(&|own| own.certainty > 0.0, &|own| Own { certainty: 0.0, ..*own }.scored(score)),
+            copies: penalty(&|own| own.certainty > 0.0, &|own| own.innocent().scored(score)),
             novelty: Penalty {
                 at_most: false,
                 ..penalty(&|own| own.novelty < score.novelty_saturation && !own.unknown, &|own| {
@@ -519,19 +519,18 @@ impl Results {
 
         let copies = own.iter().filter(|own| own.certainty > 0.0).count();
         if copies > 0 {
-            let rows = changed(&|own| own.certainty > 0.0, &|own| Own { certainty: 0.0, ..*own }.answer(score));
             let unknown = own.iter().any(|own| own.unknown);
-            ask(
-                "no_copies",
-                format!("with answers of his own in the place of {copies} copies, as accurate as these"),
-                unknown,
-                rows,
-                false,
-            );
+            let rows = changed(&|own| own.certainty > 0.0, &|own| own.innocent().answer(score));
+            let words = format!("with {copies} copies taken for his own, their novelty as embeddings have it");
+            ask("no_copies", words, unknown, rows, false);
+            let rows = changed(&|own| own.certainty > 0.0, &|own| Own { novelty: 1.0, ..own.innocent() }.answer(score));
+            let words = format!("with answers of his own, like nobody's before, in the place of {copies} copies");
+            ask("own_answers", words, true, rows, false);
         }
         if own.iter().any(|own| own.novelty < score.novelty_saturation) {
             let rows = changed(&|_| true, &|own| Own { novelty: 1.0, ..*own }.answer(score));
-            ask("full_novelty", "with answers that resemble nobody's before".into(), false, rows, true);
+            let apart = if copies > 0 { ", copies still losing theirs" } else { "" };
+            ask("full_novelty", format!("with answers like nobody's before{apart}"), false, rows, true);
         }
         let mean = mean_answer(own);
         let missing: Vec<&str> =
@@ -607,6 +606,11 @@ impl<'a> Own<'a> {
         let reads_text = !matches!(config.loss.kind, LossKind::Logits | LossKind::Logprobs);
         own.worthless = row.fault.is_some() || reads_text && own.is_blank();
         own
+    }
+
+    /// The same, were it no copy.
+    fn innocent(&self) -> Self {
+        Self { certainty: 0.0, ..*self }
     }
 
     fn is_blank(&self) -> bool {

@@ -6,7 +6,7 @@
 //! goes together. Deviations are from medians of two halves of the others that have nobody in common, so that neither precise validators among
 //! careless ones nor the others' own errors look alike. Where nobody's rows differ by [`TELLING`], nothing can be told.
 //!
-//! The consensus that the last epoch stored is copied, too. It has an error of its own: about that of a validator over the square root of
+//! The consensus that the last epoch stored (this one's where none is stored) is copied, too. It has an error of its own: about that of a validator over the square root of
 //! their number. Who is nearer to it than half of that has not measured anything himself.
 #![deny(clippy::float_arithmetic)]
 
@@ -48,7 +48,7 @@ const ASKED: usize = 32;
 /// Who has more than a third of the votes makes consensus where the others are divided: that he agrees with it shows nothing.
 const MAKES_CONSENSUS: u64 = 3;
 
-/// Stands for the uid of the stored consensus; nobody has it.
+/// Stands for the uid of the consensus; nobody has it.
 const CONSENSUS: u16 = u16::MAX;
 
 /// A distance of 1: nothing in common.
@@ -59,7 +59,7 @@ const ONE: u64 = 1 << 32;
 pub struct CopiedRow {
     /// Whose row it is: of two alike who set his later; at the same block who has less stake.
     pub validator: Neuron,
-    /// Whose row it is like; `None` for the consensus that the last epoch stored.
+    /// Whose row it is like; `None` for the consensus that the last epoch stored, or this one's where none is stored.
     pub of: Option<Neuron>,
     /// What the two rows have in common: 1 - half of the sum of their shares' differences, in millionths.
     pub agreement_ppm: u32,
@@ -179,7 +179,8 @@ impl Likeness {
 }
 
 /// How many rows were compared, and the near-copies among them. `votes` are shares of the active stake in 2^-32, by uid.
-pub(super) fn find(state: &State, permit: &[bool], votes: &[I32F32]) -> (usize, Vec<CopiedRow>) {
+/// `consensus` is in 65535ths.
+pub(super) fn find(state: &State, permit: &[bool], votes: &[I32F32], consensus: &[u16]) -> (usize, Vec<CopiedRow>) {
     let n = state.n();
     let mut rows: Vec<Row> =
         (0..n).filter(|uid| permit[*uid]).filter_map(|uid| Row::new(uid as u16, state.weights.row(uid))).collect();
@@ -195,7 +196,7 @@ pub(super) fn find(state: &State, permit: &[bool], votes: &[I32F32]) -> (usize, 
         (last_update(state, uid), Reverse(state.stake[uid]), uid)
     };
 
-    let of_consensus = consensus_copies(state, &rows, votes);
+    let of_consensus = consensus_copies(state, &rows, votes, consensus);
     let copies_consensus: Vec<bool> =
         rows.iter().map(|row| of_consensus.iter().any(|copy| copy.validator.uid == row.uid)).collect();
     let found: Vec<CopiedRow> = (0..rows.len())
@@ -305,9 +306,9 @@ fn sigmas(pairs: impl Iterator<Item = [(i128, i128); 2]>) -> Option<u32> {
     Some(squared.isqrt().min(99) as u32)
 }
 
-/// The validators whose rows are the consensus that the last epoch stored.
-fn consensus_copies(state: &State, rows: &[Row], votes: &[I32F32]) -> Vec<CopiedRow> {
-    let stored: Vec<I32F32> = state.stored_consensus.iter().map(|value| I32F32::from_u16(*value)).collect();
+/// The validators whose rows are the consensus.
+fn consensus_copies(state: &State, rows: &[Row], votes: &[I32F32], consensus: &[u16]) -> Vec<CopiedRow> {
+    let stored: Vec<I32F32> = consensus.iter().map(|value| I32F32::from_u16(*value)).collect();
     // As it would be submitted.
     let submitted = (0..state.n() as u16).zip(max_upscale_u16(&stored));
     let Some(consensus) = Row::new(CONSENSUS, submitted) else { return Vec::new() };

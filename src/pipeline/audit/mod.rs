@@ -102,9 +102,13 @@ impl Audit {
         let dividends = fine(raw.map(|raw| &raw.dividends), &epoch.dividends);
         let all = |_: usize| true;
         let (with, without) = (|uid: usize| permit[uid], |uid: usize| !permit[uid]);
+        // In rao: shares are rounded down, and of two halves one may come out larger.
+        let voting = total.iter().zip(active.iter().zip(&permit));
+        let voting = voting.map(|(stake, (active, permit))| if *active && *permit { stake.to_u64().into() } else { 0 });
+        let voting = voting.collect();
         let held: [Held<'_>; 4] = [
             ("stake", total.iter().map(|stake| stake.to_u64().into()).collect(), &all, None),
-            ("votes", votes.iter().map(amount).collect(), &with, Some(hyper.kappa)),
+            ("votes", voting, &with, Some(hyper.kappa)),
             ("incentive", incentive, &without, None),
             ("dividends", dividends, &with, None),
         ];
@@ -121,7 +125,8 @@ impl Audit {
             }
             Concentration::new(name, held.into_values().collect(), *kappa)
         };
-        let (compared, copied_rows) = copies::find(state, &permit, &votes);
+        let consensus = if state.stored_consensus.is_empty() { &epoch.consensus } else { &state.stored_consensus };
+        let (compared, copied_rows) = copies::find(state, &permit, &votes, consensus);
         let known = !state.coldkeys.is_empty();
         Self {
             netuid: state.netuid,
