@@ -90,9 +90,9 @@ pub struct Part {
 /// What took something from his score. Costs are in his mean score, each as if it alone were mended.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Penalties {
-    /// Responses that lost novelty as copies.
+    /// Responses that lost novelty as copies, beside answers like nobody's before.
     pub copies: Penalty,
-    /// Responses whose novelty lay below saturation, copies apart.
+    /// Other responses whose novelty lay below saturation.
     pub novelty: Penalty,
     /// Prompts that he did not answer.
     pub unanswered: Penalty,
@@ -113,7 +113,7 @@ pub struct Penalty {
     pub count: usize,
     /// What it took from his mean score.
     pub cost: f64,
-    /// Whether that is the most that it can be: the folder does not say what a copy's novelty was without it.
+    /// Whether that is the most that it can be: how novel other answers would have been, nobody knows.
     pub at_most: bool,
 }
 
@@ -459,31 +459,23 @@ impl Results {
         let penalty = |applies: &dyn Fn(&Own<'_>) -> bool, mended: &dyn Fn(&Own<'_>) -> u16| {
             let rows: Vec<&Own<'_>> = own.iter().filter(|own| applies(own)).collect();
             let lost = |own: &&Own<'_>| f64::from(mended(own).saturating_sub(own.row.score_u16));
-            Penalty {
-                count: rows.len(),
-                cost: rows.iter().map(lost).sum::<f64>() / 65_535.0 / counted,
-                at_most: rows.iter().any(|own| own.unknown),
-            }
+            Penalty { count: rows.len(), cost: rows.iter().map(lost).sum::<f64>() / 65_535.0 / counted, at_most: false }
         };
         let mean = mean_of_judged(own);
         let missing = prompts.saturating_sub(own.len());
         let average =
             own.iter().map(|own| f64::from(own.row.score_u16)).sum::<f64>() / own.len().max(1) as f64 / 65_535.0;
+        let novel = |own: &Own<'_>| Own { novelty: 1.0, ..own.innocent() }.scored(score);
         Penalties {
-            copies: penalty(&|own| own.certainty > 0.0, &|own| own.innocent().scored(score)),
-            novelty: Penalty {
-                at_most: false,
-                ..penalty(&|own| own.novelty < score.novelty_saturation && !own.unknown, &|own| {
-                    Own { novelty: 1.0, ..*own }.scored(score)
-                })
-            },
+            copies: Penalty { at_most: true, ..penalty(&|own| own.certainty > 0.0, &novel) },
+            novelty: penalty(&|own| own.certainty == 0.0 && own.novelty < score.novelty_saturation, &novel),
             unanswered: Penalty {
                 count: missing,
                 cost: if score.unanswered == Unanswered::Zero { average * missing as f64 / counted } else { 0.0 },
                 at_most: false,
             },
-            blank: Penalty { at_most: false, ..penalty(&|own| own.is_blank(), &|_| mean) },
-            faults: Penalty { at_most: false, ..penalty(&|own| own.row.fault.is_some(), &|_| mean) },
+            blank: penalty(&|own| own.is_blank(), &|_| mean),
+            faults: penalty(&|own| own.row.fault.is_some(), &|_| mean),
             first_fault: own.iter().find_map(|own| own.row.fault.clone()),
             truncated: own.iter().filter(|own| own.row.truncated).count(),
         }
