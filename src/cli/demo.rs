@@ -9,9 +9,9 @@ use super::{Console, DeviceArgs, LossArgs, ModelArgs, Outcome, Status, criteria,
 use crate::data::{Options, ReferenceRow, Round, Row, Source};
 use crate::matrix::Csr;
 use crate::pipeline::{self, Models};
+use crate::report::Report;
 use crate::stages::emission::{OWNER_CUT, Split};
 use crate::stages::yuma::{Epoch, Fields, Hyperparameters, State};
-use crate::report::Report;
 use crate::{Error, Result, fixed::U96F32, whole};
 
 /// Real answers to grade-school mathematics questions, and copies of them (datasets/README.md).

@@ -28,7 +28,10 @@ pub(super) fn run(args: &ReportArgs, console: &Console, out: &mut dyn Write) -> 
     if console.json {
         write_json(out, &serde_json::json!({"out": args.out.display().to_string(), "bytes": page.len()}))?;
     } else {
-        write_text(out, &format!("{}: {} KiB, to be opened in a browser\n", args.out.display(), page.len().div_ceil(1024)))?;
+        write_text(
+            out,
+            &format!("{}: {} KiB, to be opened in a browser\n", args.out.display(), page.len().div_ceil(1024)),
+        )?;
     }
     Ok(Status::Good)
 }

@@ -263,5 +263,8 @@ pub(super) fn earnings(result: &EpochResult, who: impl Fn(u16) -> String) -> Str
 /// Which files were written.
 fn files(folder: &Path, epoch: bool) -> String {
     let epoch = if epoch { ", epoch.json" } else { "" };
-    format!("{}: scores.jsonl, miners.json, copies.json, weights.json, similarity.json, criteria.toml{epoch}", folder.display())
+    format!(
+        "{}: scores.jsonl, miners.json, copies.json, weights.json, similarity.json, criteria.toml{epoch}",
+        folder.display()
+    )
 }

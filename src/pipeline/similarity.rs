@@ -87,11 +87,7 @@ pub(super) fn similarity(
 }
 
 /// Whom to compare, as indices of miners in the order of `ranking`.
-fn chosen(
-    round: &Round,
-    (miners, ranking): (&[ScoredMiner], &[usize]),
-    responses: &[ScoredResponse],
-) -> Vec<usize> {
+fn chosen(round: &Round, (miners, ranking): (&[ScoredMiner], &[usize]), responses: &[ScoredResponse]) -> Vec<usize> {
     let answered = round.miners().len();
     let mut concerned = vec![false; miners.len()];
     let copied: HashSet<&str> =

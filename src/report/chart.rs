@@ -81,7 +81,7 @@ fn text(class: &str, [x, y]: [f64; 2], content: &str) -> Markup {
 fn axes(x: &Scale, y: &Scale, [below, beside]: [&str; 2]) -> Markup {
     let ([left, right], [bottom, top]) = (x.places, y.places);
     html! {
-        @for tick in y.ticks(5.0) {
+        @for tick in y.ticks(6.0) {
             (line("grid", [left, y.at(tick), right, y.at(tick)]))
             (text("tick end", [left - 6.0, y.at(tick) + 4.0], &percent(tick, 0)))
         }
@@ -104,7 +104,12 @@ fn diamond([x, y]: [f64; 2], size: f64) -> String {
 type Taken = [f64; 4];
 
 /// Finds room for a text beside a point: x, y and the class of its anchor.
-fn room(taken: &mut Vec<Taken>, [x, y]: [f64; 2], [width, height]: [f64; 2], bounds: Taken) -> Option<(f64, f64, &'static str)> {
+fn room(
+    taken: &mut Vec<Taken>,
+    [x, y]: [f64; 2],
+    [width, height]: [f64; 2],
+    bounds: Taken,
+) -> Option<(f64, f64, &'static str)> {
     let places = [
         (x + 8.0, y + height / 3.0, "", x + 8.0),
         (x - 8.0, y + height / 3.0, " end", x - 8.0 - width),
@@ -133,28 +138,36 @@ pub(super) fn scatter(miners: &[Miner], copycats: &HashSet<&str>) -> Markup {
     let high = accuracies.fold(f64::NEG_INFINITY, f64::max);
     let pad = ((high - low) * 0.12).max(0.01);
     let widest = miners.iter().map(|miner| miner.novelty).fold(0.0, f64::max);
-    let x = Scale::new([0.0, (widest * 1.12).clamp(0.05, 1.0)], [58.0, WIDTH - 12.0]);
+    let right = (widest * 1.12).clamp(0.05, 1.02);
+    let x = Scale::new([-0.03 * right, right], [58.0, WIDTH - 6.0]);
     let y = Scale::new([(low - pad).max(0.0), (high + pad).min(1.0)], [HEIGHT - 48.0, 30.0]);
     let place = |miner: &Miner| [x.at(miner.novelty), y.at(miner.accuracy)];
-    let mut taken: Vec<Taken> =
-        miners.iter().map(place).map(|[x, y]| [x - 5.0, y - 5.0, x + 5.0, y + 5.0]).collect();
+    let mut taken: Vec<Taken> = miners.iter().map(place).map(|[x, y]| [x - 5.0, y - 5.0, x + 5.0, y + 5.0]).collect();
     let bounds = [x.places[0] - 2.0, 22.0, WIDTH, y.places[0]];
-    // Copycats first, in the large letters of narrow screens; then the others, the best first, in the small ones of wide screens.
+    // Some copycats first, in the large letters of narrow screens; then who has room on wide screens, the best first, in small ones.
     let (copying, others): (Vec<&Miner>, Vec<&Miner>) =
         miners.iter().partition(|miner| copycats.contains(miner.miner.as_str()));
     let mut names = Vec::new();
-    for (group, class, height, most) in [(&copying, "copy-name", 15.0, 12), (&others, "point-name", 11.0, 24)] {
+    let mut named = HashSet::new();
+    for (group, class, height, most) in
+        [(&copying, "copy-name", 15.0, 6), (&copying, "copy-name small", 11.0, 24), (&others, "point-name", 11.0, 24)]
+    {
         for miner in group.iter().take(most) {
             let name = short(&miner.miner);
+            if named.contains(miner.miner.as_str()) {
+                continue;
+            }
             let width = name.chars().count() as f64 * height * LETTER;
             if let Some((at_x, at_y, anchor)) = room(&mut taken, place(miner), [width, height], bounds) {
+                named.insert(miner.miner.as_str());
                 names.push(text(&format!("{class}{anchor}"), [at_x, at_y], &name));
             }
         }
     }
     let about = |miner: &Miner| {
         let (accuracy, novelty) = (percent(miner.accuracy, 1), percent(miner.novelty, 1));
-        let copies = if miner.copies > 0 { format!(", {} of {} copies", miner.copies, miner.prompts) } else { String::new() };
+        let copies =
+            if miner.copies > 0 { format!(", {} of {} copies", miner.copies, miner.prompts) } else { String::new() };
         format!("{}: accuracy {accuracy}, novelty {novelty}{copies}", shown(&miner.miner))
     };
     // Thousands of names would be most of the page.
@@ -196,20 +209,22 @@ pub(super) fn heat_map(
     };
     let name = |member: usize| similarity.miners.get(members[member]).map_or("", String::as_str);
     let pairs = || (0..n).flat_map(|row| (0..row).map(move |column| (row, column)));
-    let values = pairs().filter_map(|(row, column)| at(members[row], members[column]));
-    let low = values.fold(1.0, f64::min).min(0.99);
+    // What is least alike differs little: shades are for the rest.
+    let mut values: Vec<f64> = pairs().filter_map(|(row, column)| at(members[row], members[column])).collect();
+    values.sort_by(f64::total_cmp);
+    let low = values.get(values.len() / 8).copied().unwrap_or(0.0).min(0.99);
     let shade = |value: f64| ((value - low) / (1.0 - low) * SHADES).round().clamp(0.0, SHADES) as usize;
     let is_copy = |row: usize, column: usize| {
         copies.contains(&(name(row), name(column))) || copies.contains(&(name(column), name(row)))
     };
     let named = n <= NAMED;
-    let letters = if n <= 18 { 13.0 } else { 8.0 };
+    let few = n <= 18;
+    let letters = if few { 15.0 } else { 6.8 };
     let longest = (0..n).map(|member| short(name(member)).chars().count()).max().unwrap_or(0);
-    let left = if named { (longest as f64 * letters * LETTER + letters + 10.0).min(190.0) } else { 14.0 };
+    let left = if named { (longest as f64 * letters * (LETTER + 0.06) + 17.0).min(210.0) } else { 14.0 };
     let cell = (WIDTH - left - 2.0) / n as f64;
     let place = |index: usize| left + cell * index as f64;
     let top = |index: usize| 2.0 + cell * index as f64;
-    let few = n <= 18;
     // Many cells are one path a shade, not an element each.
     let mut shades: Vec<[String; 2]> = vec![[String::new(), String::new()]; SHADES as usize + 1];
     let mut cells = Vec::new();
@@ -223,7 +238,7 @@ pub(super) fn heat_map(
         }
     }
     let label = format!(
-        "Heat map of how alike {n} miners answer, from {low:.2} (light) to 1 (dark), those alike beside each other; pairs of which one copies the other are in the colour of copies."
+        "Heat map of how alike {n} miners answer, from {low:.2} and below (light) to 1 (dark), those alike beside each other; pairs of which one copies the other are in the colour of copies."
     );
     let map = html! {
         @for (row, column, value, copy, shade) in &cells {
@@ -232,7 +247,7 @@ pub(super) fn heat_map(
                 title { (short(name(*row))) " and " (short(name(*column))) ": " (format!("{value:.3}")) @if *copy { ", copies" } }
             }
             @if n <= 10 && row != column {
-                text class=(format!("cell mid{}", if *shade > 4 { " light" } else { "" }))
+                text class=(format!("cell mid{}", if *shade > 5 || *copy { " light" } else { "" }))
                     x=(u(place(*column) + cell / 2.0)) y=(u(top(*row) + cell / 2.0 + 4.0)) { (format!("{value:.2}").trim_start_matches('0')) }
             }
         }
@@ -258,7 +273,7 @@ pub(super) fn heat_map(
     html! {
         div.scroll.wide[named && !few] tabindex=[(named && !few).then_some("0")] { (svg) }
         div.legend {
-            span { (format!("{low:.2}")) }
+            span { (format!("{low:.2} and below")) }
             span.ramp aria-hidden="true" { @for shade in 0..=SHADES as usize { i class={ "r" (shade) } {} } }
             span { "1.00, the same" }
             @if pairs().any(|(row, column)| is_copy(row, column)) { span { i.swatch {} " copies" } span { span.mark { "◆" } " hands in copies" } }
@@ -268,7 +283,13 @@ pub(super) fn heat_map(
 
 /// A validator's weights against consensus: a bar a miner, filled up to consensus, hollow above, with consensus as a line across.
 /// `columns` are uids, `most` is the largest share to be drawn.
-pub(super) fn weights(who: &str, weights: &HashMap<u16, f64>, neurons: &[Neuron], columns: &[u16], most: f64) -> Markup {
+pub(super) fn weights(
+    who: &str,
+    weights: &HashMap<u16, f64>,
+    neurons: &[Neuron],
+    columns: &[u16],
+    most: f64,
+) -> Markup {
     const HEIGHT: f64 = 84.0;
     let y = Scale::new([0.0, most], [HEIGHT - 18.0, 4.0]);
     let pitch = (WIDTH - 4.0) / columns.len().max(1) as f64;
@@ -305,10 +326,11 @@ pub(super) fn neuron_name(neuron: &Neuron, uid: u16) -> String {
 
 /// What each uid earns: incentive upwards, dividends downwards.
 pub(super) fn earnings(neurons: &[Neuron]) -> Markup {
-    const HEIGHT: f64 = 250.0;
+    const HEIGHT: f64 = 256.0;
     let most = |share: fn(&Neuron) -> f64| neurons.iter().map(share).fold(0.0, f64::max);
     let (incentive, dividends) = (most(|neuron| neuron.incentive), most(|neuron| neuron.dividends));
-    let (up, down) = (Scale::new([0.0, incentive.max(1e-6)], [116.0, 22.0]), Scale::new([0.0, dividends.max(1e-6)], [116.0, 210.0]));
+    let (up, down) =
+        (Scale::new([0.0, incentive.max(1e-6)], [116.0, 22.0]), Scale::new([0.0, dividends.max(1e-6)], [116.0, 210.0]));
     let x = Scale::new([-0.5, neurons.len() as f64 - 0.5], [58.0, WIDTH - 4.0]);
     let bar = ((WIDTH - 62.0) / neurons.len().max(1) as f64 * 0.7).min(22.0);
     let label = format!(
@@ -322,7 +344,7 @@ pub(super) fn earnings(neurons: &[Neuron]) -> Markup {
         &label,
         &html! {
             (text("name", [2.0, 12.0], "incentive"))
-            (text("name", [2.0, HEIGHT - 8.0], "dividends"))
+            (text("name", [2.0, HEIGHT - 26.0], "dividends"))
             @for (scale, most) in [(up, incentive), (down, dividends)] {
                 @for tick in scale.ticks(3.0).into_iter().skip(1) {
                     (line("grid", [58.0, scale.at(tick), WIDTH - 4.0, scale.at(tick)]))
@@ -342,7 +364,7 @@ pub(super) fn earnings(neurons: &[Neuron]) -> Markup {
             (line("axis", [58.0, 116.0, WIDTH - 4.0, 116.0]))
             @for tick in x.ticks(8.0) {
                 // A uid is a whole number.
-                @if tick >= 0.0 && tick.fract() == 0.0 { (text("tick mid", [x.at(tick), HEIGHT - 8.0], &format!("{tick:.0}"))) }
+                @if tick >= 0.0 && tick.fract() == 0.0 { (text("tick mid", [x.at(tick), HEIGHT - 6.0], &format!("{tick:.0}"))) }
             }
             (text("tick end", [52.0, 120.0], "uid"))
         },
@@ -364,11 +386,14 @@ pub(super) fn history(history: &History) -> Markup {
             entry.weights.iter().map(|(hotkey, weight)| (hotkey.as_str(), share(weight))).collect()
         })
         .collect();
-    let mut leaders: Vec<(&str, f64)> = shares.last().into_iter().flatten().map(|(hotkey, share)| (*hotkey, *share)).collect();
+    let mut leaders: Vec<(&str, f64)> =
+        shares.last().into_iter().flatten().map(|(hotkey, share)| (*hotkey, *share)).collect();
     leaders.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(b.0)));
     leaders.truncate(LEADERS);
-    let of_leaders = || leaders.iter().flat_map(|(hotkey, _)| shares.iter().filter_map(move |of| of.get(hotkey).copied()));
-    let numbers = [history.entries.first(), history.entries.last()].map(|entry| entry.map_or(0.0, |entry| entry.number as f64));
+    let of_leaders =
+        || leaders.iter().flat_map(|(hotkey, _)| shares.iter().filter_map(move |of| of.get(hotkey).copied()));
+    let numbers =
+        [history.entries.first(), history.entries.last()].map(|entry| entry.map_or(0.0, |entry| entry.number as f64));
     let x = Scale::new(numbers, [58.0, WIDTH - 130.0]);
     let y = Scale::new([0.0, of_leaders().fold(0.0, f64::max).max(1e-3) * 1.08], [HEIGHT - 48.0, 30.0]);
     let points = |hotkey: &str| -> String {
@@ -387,7 +412,8 @@ pub(super) fn history(history: &History) -> Markup {
         path
     };
     // Names at the ends of the lines, moved apart.
-    let mut ends: Vec<(f64, usize)> = leaders.iter().enumerate().map(|(index, (_, share))| (y.at(*share), index)).collect();
+    let mut ends: Vec<(f64, usize)> =
+        leaders.iter().enumerate().map(|(index, (_, share))| (y.at(*share), index)).collect();
     ends.sort_by(|a, b| a.0.total_cmp(&b.0));
     for index in 1..ends.len() {
         ends[index].0 = ends[index].0.max(ends[index - 1].0 + 15.0);
@@ -440,7 +466,10 @@ mod tests {
         let bounds = [0.0, 0.0, 200.0, 100.0];
         let mut taken = Vec::new();
         let found: Vec<_> = (0..6).map(|_| room(&mut taken, [100.0, 50.0], [60.0, 12.0], bounds)).collect();
-        assert!(found[..4].iter().all(Option::is_some) && found[4..].iter().all(Option::is_none), "four sides: {found:?}");
+        assert!(
+            found[..4].iter().all(Option::is_some) && found[4..].iter().all(Option::is_none),
+            "four sides: {found:?}"
+        );
         for (index, a) in taken.iter().enumerate() {
             assert!(a[0] >= 0.0 && a[2] <= 200.0, "{a:?}");
             for b in &taken[..index] {

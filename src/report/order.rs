@@ -23,7 +23,9 @@ pub(super) fn order(n: usize, similarity: impl Fn(usize, usize) -> f64) -> Vec<u
         let joined = parts.remove(b);
         parts[a].extend(joined);
         linked.remove(b);
-        linked.iter_mut().for_each(|row| drop(row.remove(b)));
+        for row in &mut linked {
+            row.remove(b);
+        }
     }
     parts.pop().unwrap_or_default()
 }

@@ -120,7 +120,9 @@ impl Report {
         let mut rows: Vec<Row> = (0..state.n())
             .map(|uid| {
                 let weights = match &epoch.raw {
-                    Some(raw) => raw.weights_norm.row(uid).map(|(to, share)| (to, share.to_bits() as f64 / one)).collect(),
+                    Some(raw) => {
+                        raw.weights_norm.row(uid).map(|(to, share)| (to, share.to_bits() as f64 / one)).collect()
+                    }
                     None => {
                         let sum: u64 = state.weights.row(uid).map(|(_, weight)| u64::from(weight)).sum();
                         state.weights.row(uid).map(|(to, weight)| (to, f64::from(weight) / sum.max(1) as f64)).collect()
@@ -132,12 +134,7 @@ impl Report {
             .collect();
         let stake = |row: &Row| epoch.stake_weight.get(usize::from(row.validator)).copied().unwrap_or(0);
         rows.sort_by_key(|row| std::cmp::Reverse(stake(row)));
-        let subnet = Subnet {
-            netuid: Some(state.netuid),
-            block: Some(state.block),
-            neurons: neurons.collect(),
-            rows,
-        };
+        let subnet = Subnet { netuid: Some(state.netuid), block: Some(state.block), neurons: neurons.collect(), rows };
         Self { subnet: Some(subnet), ..Self::default() }
     }
 }
