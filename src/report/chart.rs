@@ -247,7 +247,7 @@ pub(super) fn heat_map(
                 title { (short(name(*row))) " and " (short(name(*column))) ": " (format!("{value:.3}")) @if *copy { ", copies" } }
             }
             @if n <= 10 && row != column {
-                text class=(format!("cell mid{}", if *shade > 5 || *copy { " light" } else { "" }))
+                text class=(format!("cell mid{}", if *shade > 5 || *copy && *shade > 3 { " light" } else { "" }))
                     x=(u(place(*column) + cell / 2.0)) y=(u(top(*row) + cell / 2.0 + 4.0)) { (format!("{value:.2}").trim_start_matches('0')) }
             }
         }
@@ -314,7 +314,9 @@ pub(super) fn weights(
                     @if given - kept > 1e-4 { rect class="cut" x=(u(middle - bar / 2.0)) y=(u(y.at(given))) width=(u(bar)) height=(u(y.at(kept) - y.at(given))) {} }
                     (line("consensus", [middle - pitch * 0.44, y.at(consensus), middle + pitch * 0.44, y.at(consensus)]))
                 }
-                @if columns.len() <= 24 { (text("tick mid", [middle, HEIGHT - 3.0], &uid.to_string())) }
+                @if columns.len() <= 24 {
+                    (text(if columns.len() <= 12 { "tick mid" } else { "tick uid mid" }, [middle, HEIGHT - 4.0], &uid.to_string()))
+                }
             }
         },
     )

@@ -59,6 +59,11 @@ fn beginning(text: &str) -> String {
     }
 }
 
+/// What a digest is known by.
+fn start(digest: &str) -> String {
+    harmless(&digest.chars().take(12).collect::<String>())
+}
+
 /// A name where it stands among words.
 fn brief(text: &str) -> Markup {
     let (short, whole) = (short(text), shown(text));
@@ -210,7 +215,7 @@ fn facts(report: &Report) -> Markup {
         facts.push(("entries", number(history.entries.len() as u64)));
     }
     if let Some((_, digest)) = report.rounds.iter().find_map(|round| round.criteria.as_ref()) {
-        facts.push(("criteria", digest.chars().take(12).collect()));
+        facts.push(("criteria", start(digest)));
     }
     html! { dl.facts { @for (label, value) in &facts { div { dt { (label) } dd { (value) } } } } }
 }
@@ -593,7 +598,7 @@ fn over_time(history: &History) -> Markup {
             td.number { (number(entry.block)) }
             td.number { (number(entry.responses)) }
             td.number { (number(entry.copies)) }
-            td { code { (shown(&entry.criteria.chars().take(16).collect::<String>())) } @if entry.changed { " " b { "changed" } } }
+            td { code { (start(&entry.criteria)) } @if entry.changed { " " b { "changed" } } }
         } }
     };
     html! {
@@ -641,7 +646,7 @@ fn criteria(report: &Report) -> Markup {
             (scroll("Digests", &body))
             @for (text, digest) in &criteria {
                 details {
-                    summary { "The criteria " code { (digest.chars().take(12).collect::<String>()) } }
+                    summary { "The criteria " code { (start(digest)) } }
                     pre tabindex="0" { code { @for line in text.lines() { (shown(line)) "\n" } } }
                 }
             }
