@@ -184,7 +184,7 @@ pub(super) fn scatter(miners: &[Miner], copycats: &HashSet<&str>) -> Markup {
             (axes(&x, &y, ["novelty", "accuracy"]))
             @for miner in &others {
                 @let [x, y] = place(miner);
-                circle class="point" cx=(u(x)) cy=(u(y)) r="4.5" { @if hover { title { (about(miner)) } } }
+                circle class="point" cx=(u(x)) cy=(u(y)) r=(if hover { "4.5" } else { "2.5" }) { @if hover { title { (about(miner)) } } }
             }
             @for miner in &copying {
                 path class="copy" d=(diamond(place(miner), 6.0)) { title { (about(miner)) } }

@@ -431,8 +431,7 @@ fn rings(round: &Scored, clusters: &[Cluster]) -> Markup {
 
 /// Weights against consensus, and who earns what.
 fn subnet_section(subnet: &Subnet) -> Markup {
-    let earns =
-        |(_, neuron): &(usize, &Neuron)| neuron.emission > 0 || neuron.incentive > 0.0 || neuron.dividends > 0.0;
+    let earns = |(_, neuron): &(usize, &Neuron)| neuron.emission > 0 || neuron.stake > 0.0;
     let mut earners: Vec<(usize, &Neuron)> = subnet.neurons.iter().enumerate().filter(earns).collect();
     earners.sort_by_key(|(_, neuron)| std::cmp::Reverse(neuron.emission));
     let most = |share: fn(&Neuron) -> f64| subnet.neurons.iter().map(share).fold(0.0, f64::max);
@@ -472,7 +471,7 @@ fn subnet_section(subnet: &Subnet) -> Markup {
                 figcaption { b { "Incentive and dividends by uid" } " What miners earn stands above the line, what validators earn below it." }
                 (chart::earnings(&subnet.neurons))
             }
-            (folded("What each uid earns, the most first", "uids", &head, &earners, row))
+            (folded("What each uid with stake or earnings earns, the most first", "uids", &head, &earners, row))
         }
     }
 }
