@@ -81,7 +81,7 @@ fn text(class: &str, [x, y]: [f64; 2], content: &str) -> Markup {
 fn axes(x: &Scale, y: &Scale, [below, beside]: [&str; 2]) -> Markup {
     let ([left, right], [bottom, top]) = (x.places, y.places);
     html! {
-        @for tick in y.ticks(5.0) {
+        @for tick in y.ticks(6.0) {
             (line("grid", [left, y.at(tick), right, y.at(tick)]))
             (text("tick end", [left - 6.0, y.at(tick) + 4.0], &percent(tick, 0)))
         }
@@ -138,20 +138,28 @@ pub(super) fn scatter(miners: &[Miner], copycats: &HashSet<&str>) -> Markup {
     let high = accuracies.fold(f64::NEG_INFINITY, f64::max);
     let pad = ((high - low) * 0.12).max(0.01);
     let widest = miners.iter().map(|miner| miner.novelty).fold(0.0, f64::max);
-    let x = Scale::new([0.0, (widest * 1.12).clamp(0.05, 1.0)], [58.0, WIDTH - 12.0]);
+    let right = (widest * 1.12).clamp(0.05, 1.02);
+    let x = Scale::new([-0.03 * right, right], [58.0, WIDTH - 6.0]);
     let y = Scale::new([(low - pad).max(0.0), (high + pad).min(1.0)], [HEIGHT - 48.0, 30.0]);
     let place = |miner: &Miner| [x.at(miner.novelty), y.at(miner.accuracy)];
     let mut taken: Vec<Taken> = miners.iter().map(place).map(|[x, y]| [x - 5.0, y - 5.0, x + 5.0, y + 5.0]).collect();
     let bounds = [x.places[0] - 2.0, 22.0, WIDTH, y.places[0]];
-    // Copycats first, in the large letters of narrow screens; then the others, the best first, in the small ones of wide screens.
+    // Some copycats first, in the large letters of narrow screens; then who has room on wide screens, the best first, in small ones.
     let (copying, others): (Vec<&Miner>, Vec<&Miner>) =
         miners.iter().partition(|miner| copycats.contains(miner.miner.as_str()));
     let mut names = Vec::new();
-    for (group, class, height, most) in [(&copying, "copy-name", 15.0, 12), (&others, "point-name", 11.0, 24)] {
+    let mut named = HashSet::new();
+    for (group, class, height, most) in
+        [(&copying, "copy-name", 15.0, 6), (&copying, "copy-name small", 11.0, 24), (&others, "point-name", 11.0, 24)]
+    {
         for miner in group.iter().take(most) {
             let name = short(&miner.miner);
+            if named.contains(miner.miner.as_str()) {
+                continue;
+            }
             let width = name.chars().count() as f64 * height * LETTER;
             if let Some((at_x, at_y, anchor)) = room(&mut taken, place(miner), [width, height], bounds) {
+                named.insert(miner.miner.as_str());
                 names.push(text(&format!("{class}{anchor}"), [at_x, at_y], &name));
             }
         }
@@ -176,7 +184,7 @@ pub(super) fn scatter(miners: &[Miner], copycats: &HashSet<&str>) -> Markup {
             (axes(&x, &y, ["novelty", "accuracy"]))
             @for miner in &others {
                 @let [x, y] = place(miner);
-                circle class="point" cx=(u(x)) cy=(u(y)) r="4.5" { @if hover { title { (about(miner)) } } }
+                circle class="point" cx=(u(x)) cy=(u(y)) r=(if hover { "4.5" } else { "2.5" }) { @if hover { title { (about(miner)) } } }
             }
             @for miner in &copying {
                 path class="copy" d=(diamond(place(miner), 6.0)) { title { (about(miner)) } }
@@ -201,20 +209,22 @@ pub(super) fn heat_map(
     };
     let name = |member: usize| similarity.miners.get(members[member]).map_or("", String::as_str);
     let pairs = || (0..n).flat_map(|row| (0..row).map(move |column| (row, column)));
-    let values = pairs().filter_map(|(row, column)| at(members[row], members[column]));
-    let low = values.fold(1.0, f64::min).min(0.99);
+    // What is least alike differs little: shades are for the rest.
+    let mut values: Vec<f64> = pairs().filter_map(|(row, column)| at(members[row], members[column])).collect();
+    values.sort_by(f64::total_cmp);
+    let low = values.get(values.len() / 8).copied().unwrap_or(0.0).min(0.99);
     let shade = |value: f64| ((value - low) / (1.0 - low) * SHADES).round().clamp(0.0, SHADES) as usize;
     let is_copy = |row: usize, column: usize| {
         copies.contains(&(name(row), name(column))) || copies.contains(&(name(column), name(row)))
     };
     let named = n <= NAMED;
-    let letters = if n <= 18 { 13.0 } else { 8.0 };
+    let few = n <= 18;
+    let letters = if few { 15.0 } else { 6.8 };
     let longest = (0..n).map(|member| short(name(member)).chars().count()).max().unwrap_or(0);
-    let left = if named { (longest as f64 * letters * LETTER + letters + 10.0).min(190.0) } else { 14.0 };
+    let left = if named { (longest as f64 * letters * (LETTER + 0.06) + 17.0).min(210.0) } else { 14.0 };
     let cell = (WIDTH - left - 2.0) / n as f64;
     let place = |index: usize| left + cell * index as f64;
     let top = |index: usize| 2.0 + cell * index as f64;
-    let few = n <= 18;
     // Many cells are one path a shade, not an element each.
     let mut shades: Vec<[String; 2]> = vec![[String::new(), String::new()]; SHADES as usize + 1];
     let mut cells = Vec::new();
@@ -228,7 +238,7 @@ pub(super) fn heat_map(
         }
     }
     let label = format!(
-        "Heat map of how alike {n} miners answer, from {low:.2} (light) to 1 (dark), those alike beside each other; pairs of which one copies the other are in the colour of copies."
+        "Heat map of how alike {n} miners answer, from {low:.2} and below (light) to 1 (dark), those alike beside each other; pairs of which one copies the other are in the colour of copies."
     );
     let map = html! {
         @for (row, column, value, copy, shade) in &cells {
@@ -237,7 +247,7 @@ pub(super) fn heat_map(
                 title { (short(name(*row))) " and " (short(name(*column))) ": " (format!("{value:.3}")) @if *copy { ", copies" } }
             }
             @if n <= 10 && row != column {
-                text class=(format!("cell mid{}", if *shade > 4 { " light" } else { "" }))
+                text class=(format!("cell mid{}", if *shade > 5 || *copy && *shade > 3 { " light" } else { "" }))
                     x=(u(place(*column) + cell / 2.0)) y=(u(top(*row) + cell / 2.0 + 4.0)) { (format!("{value:.2}").trim_start_matches('0')) }
             }
         }
@@ -263,7 +273,7 @@ pub(super) fn heat_map(
     html! {
         div.scroll.wide[named && !few] tabindex=[(named && !few).then_some("0")] { (svg) }
         div.legend {
-            span { (format!("{low:.2}")) }
+            span { (format!("{low:.2} and below")) }
             span.ramp aria-hidden="true" { @for shade in 0..=SHADES as usize { i class={ "r" (shade) } {} } }
             span { "1.00, the same" }
             @if pairs().any(|(row, column)| is_copy(row, column)) { span { i.swatch {} " copies" } span { span.mark { "◆" } " hands in copies" } }
@@ -304,7 +314,9 @@ pub(super) fn weights(
                     @if given - kept > 1e-4 { rect class="cut" x=(u(middle - bar / 2.0)) y=(u(y.at(given))) width=(u(bar)) height=(u(y.at(kept) - y.at(given))) {} }
                     (line("consensus", [middle - pitch * 0.44, y.at(consensus), middle + pitch * 0.44, y.at(consensus)]))
                 }
-                @if columns.len() <= 24 { (text("tick mid", [middle, HEIGHT - 3.0], &uid.to_string())) }
+                @if columns.len() <= 24 {
+                    (text(if columns.len() <= 12 { "tick mid" } else { "tick uid mid" }, [middle, HEIGHT - 4.0], &uid.to_string()))
+                }
             }
         },
     )
@@ -316,7 +328,7 @@ pub(super) fn neuron_name(neuron: &Neuron, uid: u16) -> String {
 
 /// What each uid earns: incentive upwards, dividends downwards.
 pub(super) fn earnings(neurons: &[Neuron]) -> Markup {
-    const HEIGHT: f64 = 250.0;
+    const HEIGHT: f64 = 256.0;
     let most = |share: fn(&Neuron) -> f64| neurons.iter().map(share).fold(0.0, f64::max);
     let (incentive, dividends) = (most(|neuron| neuron.incentive), most(|neuron| neuron.dividends));
     let (up, down) =
@@ -334,7 +346,7 @@ pub(super) fn earnings(neurons: &[Neuron]) -> Markup {
         &label,
         &html! {
             (text("name", [2.0, 12.0], "incentive"))
-            (text("name", [2.0, HEIGHT - 8.0], "dividends"))
+            (text("name", [2.0, HEIGHT - 26.0], "dividends"))
             @for (scale, most) in [(up, incentive), (down, dividends)] {
                 @for tick in scale.ticks(3.0).into_iter().skip(1) {
                     (line("grid", [58.0, scale.at(tick), WIDTH - 4.0, scale.at(tick)]))
@@ -354,7 +366,7 @@ pub(super) fn earnings(neurons: &[Neuron]) -> Markup {
             (line("axis", [58.0, 116.0, WIDTH - 4.0, 116.0]))
             @for tick in x.ticks(8.0) {
                 // A uid is a whole number.
-                @if tick >= 0.0 && tick.fract() == 0.0 { (text("tick mid", [x.at(tick), HEIGHT - 8.0], &format!("{tick:.0}"))) }
+                @if tick >= 0.0 && tick.fract() == 0.0 { (text("tick mid", [x.at(tick), HEIGHT - 6.0], &format!("{tick:.0}"))) }
             }
             (text("tick end", [52.0, 120.0], "uid"))
         },

@@ -16,14 +16,18 @@ pub(super) fn order(n: usize, similarity: impl Fn(usize, usize) -> f64) -> Vec<u
         }
         let (a, b) = best;
         let [size_a, size_b] = [a, b].map(|part| parts[part].len() as f64);
-        for other in 0..parts.len() {
-            let mean = (linked[a][other] * size_a + linked[b][other] * size_b) / (size_a + size_b);
-            (linked[a][other], linked[other][a]) = (mean, mean);
-        }
+        // The row of what is joined, and then its column, which is the same.
+        let means: Vec<f64> = (linked[a].iter().zip(&linked[b]))
+            .map(|(of_a, of_b)| (of_a * size_a + of_b * size_b) / (size_a + size_b))
+            .collect();
+        linked.iter_mut().zip(&means).for_each(|(row, mean)| row[a] = *mean);
+        linked[a] = means;
         let joined = parts.remove(b);
         parts[a].extend(joined);
         linked.remove(b);
-        linked.iter_mut().for_each(|row| drop(row.remove(b)));
+        for row in &mut linked {
+            row.remove(b);
+        }
     }
     parts.pop().unwrap_or_default()
 }

@@ -34,9 +34,9 @@ pub(super) fn percent(value: f64, digits: usize) -> String {
 
 /// Somebody else's text, made harmless and cut where it has no end.
 pub(super) fn shown(text: &str) -> String {
-    match text.char_indices().nth(SHOWN) {
+    match text.chars().nth(SHOWN) {
         None => harmless(text),
-        Some((end, _)) => format!("{}… ({} characters)", harmless(&text[..end]), number(text.chars().count() as u64)),
+        Some(_) => format!("{} ({} characters)", beginning(text), number(text.chars().count() as u64)),
     }
 }
 
@@ -49,6 +49,25 @@ pub(super) fn short(name: &str) -> String {
     }
     let end: String = harmless(&last.into_iter().rev().collect::<String>()).chars().take(12).collect();
     format!("{}…{end}", letters[..10].iter().collect::<String>())
+}
+
+/// The beginning of somebody else's text.
+fn beginning(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        None => harmless(text),
+        Some((end, _)) => harmless(&text[..end]) + "…",
+    }
+}
+
+/// What a digest is known by.
+fn start(digest: &str) -> String {
+    harmless(&digest.chars().take(12).collect::<String>())
+}
+
+/// A name where it stands among words.
+fn brief(text: &str) -> Markup {
+    let (short, whole) = (short(text), shown(text));
+    html! { bdi title=[(short != whole).then_some(&whole)] { (short) } }
 }
 
 /// A whole number with its thousands apart.
@@ -78,7 +97,7 @@ fn name(text: &str) -> Markup {
 /// A share as a bar behind its number.
 fn bar(share: f64, digits: usize, of: f64) -> Markup {
     let width = if of > 0.0 { (share / of * 100.0).clamp(0.0, 100.0) } else { 0.0 };
-    html! { td.number.bar style=(format!("--w:{width:.1}%")) { (percent(share, digits)) } }
+    html! { td.number.bar style=(format!("--w:{width:.1}%")) { @if share > 0.0 { (percent(share, digits)) } @else { "–" } } }
 }
 
 /// What is wide scrolls in a box of its own, by keyboard too.
@@ -196,7 +215,7 @@ fn facts(report: &Report) -> Markup {
         facts.push(("entries", number(history.entries.len() as u64)));
     }
     if let Some((_, digest)) = report.rounds.iter().find_map(|round| round.criteria.as_ref()) {
-        facts.push(("criteria", digest.chars().take(12).collect()));
+        facts.push(("criteria", start(digest)));
     }
     html! { dl.facts { @for (label, value) in &facts { div { dt { (label) } dd { (value) } } } } }
 }
@@ -230,9 +249,9 @@ fn verdict(report: &Report, found: &[Copycat<'_>]) -> Markup {
             }
             @if !seldom.is_empty() {
                 p.note {
-                    (count(seldom.len(), "more miner has", "more miners have")) " fewer than one copy in ten answers: "
+                    (count(seldom.len(), "more miner has", "more miners have")) " a copy now and then: "
                     @for (index, copycat) in seldom.iter().take(HEADED).enumerate() {
-                        @if index > 0 { ", " } (name(copycat.miner)) " (" (copycat.responses) " of " (copycat.of_responses) ")"
+                        @if index > 0 { ", " } (brief(copycat.miner)) " (" (copycat.responses) " of " (copycat.of_responses) ")"
                     }
                     @if seldom.len() > HEADED { " and " (seldom.len() - HEADED) " others" }
                     "."
@@ -246,11 +265,11 @@ fn accused(copycat: &Copycat<'_>) -> Markup {
     html! {
         li style=(format!("--w:{:.1}%", copycat.share().min(1.0) * 100.0)) {
             span.who { (name(copycat.miner)) }
-            span.much { b { (percent(copycat.share(), 0)) } " of his " (number(copycat.of_responses as u64)) " answers" }
+            b.much { (percent(copycat.share(), 0)) }
             span.whose {
-                "copied from "
+                (copycat.responses) " of " (count(copycat.of_responses, "answer", "answers")) " copied from "
                 @for (index, (originator, _)) in copycat.of.iter().take(2).enumerate() {
-                    @if index > 0 { (if copycat.of.len() == 2 { " and " } else { ", " }) } (name(originator))
+                    @if index > 0 { (if copycat.of.len() == 2 { " and " } else { ", " }) } (brief(originator))
                 }
                 @if copycat.of.len() > 2 { " and " (count(copycat.of.len() - 2, "other", "others")) }
             }
@@ -264,7 +283,6 @@ fn scored(round: &Scored) -> Markup {
     let often: HashSet<&str> =
         found.iter().filter(|copycat| copycat.share() >= FEW).map(|copycat| copycat.miner).collect();
     html! {
-        (ranking(round, &often))
         section {
             @if round.validator.is_some() { h3 { "How they stand" } } @else { h2 { "How they stand" } }
             div.pair {
@@ -275,6 +293,7 @@ fn scored(round: &Scored) -> Markup {
                 @if let Some(similarity) = &round.similarity { (likeness(round, similarity, &often)) }
             }
         }
+        (ranking(round, &often))
         @if let Some(clusters) = &round.copies { (rings(round, clusters)) }
     }
 }
@@ -374,9 +393,8 @@ fn rings(round: &Scored, clusters: &[Cluster]) -> Markup {
                     th.number scope="col" { "answers" }
                     th scope="col" { "how" }
                     th.number scope="col" { "evidence" }
-                    th scope="col" { "the surest: the longest run of words that both have" }
                 } }
-                tbody { @for copier in &of.copies {
+                @for copier in &of.copies { tbody {
                     tr {
                         th scope="row" { (name(&copier.miner)) }
                         td.number { (copier.responses) " of " (copier.of_responses) }
@@ -384,7 +402,11 @@ fn rings(round: &Scored, clusters: &[Cluster]) -> Markup {
                             @if index > 0 { ", " } (times) " " (shown(kind).replace('_', " "))
                         } }
                         td.number { (format!("{:.0}", copier.evidence)) " bits" }
-                        td.excerpt { q { bdi { (shown(&copier.proof.excerpt)) } } " " span.soft { "prompt " bdi { (shown(&copier.proof.prompt_id)) } } }
+                    }
+                    @if !copier.proof.excerpt.is_empty() {
+                        tr.proof { td.excerpt colspan="4" {
+                            q { bdi { (beginning(&copier.proof.excerpt)) } } " " span.soft { "– in both answers to prompt " bdi { (shown(&copier.proof.prompt_id)) } }
+                        } }
                     }
                 } }
             }
@@ -409,8 +431,7 @@ fn rings(round: &Scored, clusters: &[Cluster]) -> Markup {
 
 /// Weights against consensus, and who earns what.
 fn subnet_section(subnet: &Subnet) -> Markup {
-    let earns =
-        |(_, neuron): &(usize, &Neuron)| neuron.emission > 0 || neuron.incentive > 0.0 || neuron.dividends > 0.0;
+    let earns = |(_, neuron): &(usize, &Neuron)| neuron.emission > 0 || neuron.stake > 0.0;
     let mut earners: Vec<(usize, &Neuron)> = subnet.neurons.iter().enumerate().filter(earns).collect();
     earners.sort_by_key(|(_, neuron)| std::cmp::Reverse(neuron.emission));
     let most = |share: fn(&Neuron) -> f64| subnet.neurons.iter().map(share).fold(0.0, f64::max);
@@ -450,7 +471,7 @@ fn subnet_section(subnet: &Subnet) -> Markup {
                 figcaption { b { "Incentive and dividends by uid" } " What miners earn stands above the line, what validators earn below it." }
                 (chart::earnings(&subnet.neurons))
             }
-            (folded("What each uid earns, the most first", "uids", &head, &earners, row))
+            (folded("What each uid with stake or earnings earns, the most first", "uids", &head, &earners, row))
         }
     }
 }
@@ -472,17 +493,18 @@ fn consensus(subnet: &Subnet) -> Markup {
         let consensus = subnet.neurons.get(usize::from(*uid)).map_or(0.0, |neuron| neuron.consensus);
         given.iter().filter_map(|row| row.get(uid)).copied().fold(consensus, f64::max)
     };
-    columns.sort_by(|a, b| height(b).total_cmp(&height(a)));
-    columns.truncate(DRAWN.1);
     let most = columns.iter().map(height).fold(0.0, f64::max).max(1e-6);
+    columns.sort_by(|a, b| height(b).total_cmp(&height(a)));
+    // Where there are many, those whose bars would not be seen go.
+    columns.truncate(DRAWN.1.min(columns.partition_point(|uid| height(uid) > 0.02 * most).max(24)));
     columns.sort_unstable();
     html! {
-        figure {
+        figure.across {
             figcaption {
                 b { "Weights against consensus" }
                 " A bar for each miner, by uid; the line across it is what the majority of stake supports, and what a validator gives beyond it ("
                 i.swatch.cut-swatch {} ") is cut off. "
-                @if all > columns.len() { "The " (columns.len()) " of " (all) " miners with most weight. " }
+                @if all > columns.len() { "The " (columns.len()) " of " (all) " weighed uids with most weight. " }
                 @if subnet.rows.len() > DRAWN.0 { "The " (DRAWN.0) " of " (subnet.rows.len()) " validators with most stake." }
             }
             ul.multiples {
@@ -575,7 +597,7 @@ fn over_time(history: &History) -> Markup {
             td.number { (number(entry.block)) }
             td.number { (number(entry.responses)) }
             td.number { (number(entry.copies)) }
-            td { code { (shown(&entry.criteria.chars().take(16).collect::<String>())) } @if entry.changed { " " b { "changed" } } }
+            td { code { (start(&entry.criteria)) } @if entry.changed { " " b { "changed" } } }
         } }
     };
     html! {
@@ -623,7 +645,7 @@ fn criteria(report: &Report) -> Markup {
             (scroll("Digests", &body))
             @for (text, digest) in &criteria {
                 details {
-                    summary { "The criteria " code { (digest.chars().take(12).collect::<String>()) } }
+                    summary { "The criteria " code { (start(digest)) } }
                     pre tabindex="0" { code { @for line in text.lines() { (shown(line)) "\n" } } }
                 }
             }
