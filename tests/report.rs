@@ -10,10 +10,9 @@ use common::package;
 use tauscore::config::{Config, LossKind, Precision};
 use tauscore::data::{Options, Round, Row};
 use tauscore::device::Device;
+use tauscore::pipeline::audit::{Audit, Concentration, CopiedRow, Neuron};
 use tauscore::pipeline::{self, Models, Outcome, Similarity};
-use tauscore::report::{
-    Cluster, Concentration, CopiedRow, Copier, Decentralisation, History, HistoryEntry, Miner, Proof, Report, Scored,
-};
+use tauscore::report::{Cluster, Copier, History, HistoryEntry, Miner, Proof, Report, Scored};
 use tauscore::stages::yuma::{Epoch, State};
 
 /// Elements that have no end.
@@ -153,21 +152,19 @@ fn hostile_text_stays_text() {
         let mut fields = state.into_fields();
         text.clone_into(&mut fields.hotkeys[3]);
         let state = State::new(fields).unwrap();
+        let somebody = |uid| Neuron { uid, hotkey: text.clone() };
         let report = Report {
             source: text.clone(),
             rounds: vec![Scored { validator: Some(text.clone()), ..of_round.clone() }, of_round],
-            decentralisation: Some(Decentralisation {
-                concentrations: vec![Concentration {
-                    name: text.clone(),
-                    largest: vec![(1, 5)],
-                    ..Concentration::default()
-                }],
+            audit: Some(Audit {
+                concentration: vec![Concentration { name: "stake", largest: vec![(1, 5)], ..Concentration::default() }],
                 copied_rows: vec![CopiedRow {
-                    validator: (1, text.clone()),
-                    of: (2, text.clone()),
-                    agreement_ppm: 9,
+                    validator: somebody(1),
+                    of: Some(somebody(2)),
                     evidence: text.clone(),
+                    ..CopiedRow::default()
                 }],
+                ..Audit::default()
             }),
             history: Some(history(text)),
             digests: vec![(text.clone(), text.clone())],

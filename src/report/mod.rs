@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Deserialize;
 
 use crate::pipeline::Similarity;
+use crate::pipeline::audit::Audit;
 
 /// All that a page can show. What is not known is left out of it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,7 +25,7 @@ pub struct Report {
     /// The subnet and its epoch.
     pub subnet: Option<Subnet>,
     /// How decentralised it is.
-    pub decentralisation: Option<Decentralisation>,
+    pub audit: Option<Audit>,
     /// The rounds before, by a ledger.
     pub history: Option<History>,
     /// What else there is to name: a label and a digest each.
@@ -149,43 +150,6 @@ pub struct Row {
     pub validator: u16,
     /// Uids and the shares of the row that they have.
     pub weights: Vec<(u16, f64)>,
-}
-
-/// How decentralised a subnet is.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Decentralisation {
-    /// Stake, incentive and dividends.
-    pub concentrations: Vec<Concentration>,
-    /// Validators whose rows are near-copies of others.
-    pub copied_rows: Vec<CopiedRow>,
-}
-
-/// In how few hands something is.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Concentration {
-    /// `stake`, `incentive` or `dividends`.
-    pub name: String,
-    /// How many have any of it.
-    pub holders: usize,
-    /// The Gini coefficient in millionths: 0 = all have the same.
-    pub gini_ppm: u32,
-    /// The fewest who together have more than half.
-    pub nakamoto: usize,
-    /// What the largest so many have together, in millionths.
-    pub largest: Vec<(usize, u32)>,
-}
-
-/// A row of weights that is a near-copy of another.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct CopiedRow {
-    /// Uid and hotkey of whose row it is.
-    pub validator: (u16, String),
-    /// Uid and hotkey of whose it is a copy of.
-    pub of: (u16, String),
-    /// How much they have in common, in millionths.
-    pub agreement_ppm: u32,
-    /// What shows it.
-    pub evidence: String,
 }
 
 /// A ledger's rounds.

@@ -4,11 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{
-    Cluster, Copycat, Decentralisation, FEW, History, Miner, Neuron, Report, Scored, Subnet, chart, copycats, order,
-};
+use super::{Cluster, Copycat, FEW, History, Miner, Neuron, Report, Scored, Subnet, chart, copycats, order};
 use crate::data::harmless;
 use crate::pipeline::Similarity;
+use crate::pipeline::audit::{Audit, CopiedRow};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -156,7 +155,7 @@ pub(super) fn page(report: &Report) -> String {
                     (verdict(report, &found))
                     @if let Some(history) = &report.history { (over_time(history)) }
                     @if let Some(subnet) = &report.subnet { (subnet_section(subnet)) }
-                    @if let Some(figures) = &report.decentralisation { (decentralisation(figures)) }
+                    @if let Some(audit) = &report.audit { (decentralisation(audit)) }
                     @for (index, round) in report.rounds.iter().enumerate() {
                         @match &round.validator {
                             None => (scored(round)),
@@ -524,9 +523,9 @@ fn consensus(subnet: &Subnet) -> Markup {
     }
 }
 
-fn decentralisation(figures: &Decentralisation) -> Markup {
+fn decentralisation(audit: &Audit) -> Markup {
     let mut sizes: Vec<usize> =
-        figures.concentrations.iter().flat_map(|each| each.largest.iter().map(|(size, _)| *size)).collect();
+        audit.concentration.iter().flat_map(|each| each.largest.iter().map(|(size, _)| *size)).collect();
     sizes.sort_unstable();
     sizes.dedup();
     let ppm = |value: u32| f64::from(value) / 1e6;
@@ -540,8 +539,8 @@ fn decentralisation(figures: &Decentralisation) -> Markup {
                 th.number scope="col" { "Nakamoto" }
                 @for size in &sizes { th.number scope="col" { "largest " (size) } }
             } }
-            tbody { @for each in &figures.concentrations { tr {
-                th scope="row" { (shown(&each.name)) }
+            tbody { @for each in &audit.concentration { tr {
+                th scope="row" { (shown(each.name)) }
                 td.number { (number(each.holders as u64)) }
                 td.number { (format!("{:.3}", ppm(each.gini_ppm))) }
                 td.number { (each.nakamoto) }
@@ -554,11 +553,14 @@ fn decentralisation(figures: &Decentralisation) -> Markup {
             } } }
         }
     };
-    let row = |_: usize, row: &super::CopiedRow| {
+    let row = |_: usize, row: &CopiedRow| {
         html! { tr {
-            td.number { (row.validator.0) }
-            th scope="row" { (name(&row.validator.1)) }
-            td { "uid " (row.of.0) ", " (name(&row.of.1)) }
+            td.number { (row.validator.uid) }
+            th scope="row" { (name(&row.validator.hotkey)) }
+            td { @match &row.of {
+                Some(of) => { "uid " (of.uid) ", " (name(&of.hotkey)) }
+                None => "the consensus of the epoch before",
+            } }
             (bar(ppm(row.agreement_ppm), 2, 1.0))
             td.excerpt { bdi { (shown(&row.evidence)) } }
         } }
@@ -575,8 +577,8 @@ fn decentralisation(figures: &Decentralisation) -> Markup {
             h2 { "Decentralisation" }
             p.note { "Gini: 0 where all have the same, near 1 where one has all. Nakamoto: the fewest who together have more than half." }
             (scroll("Decentralisation", &body))
-            @if figures.copied_rows.is_empty() { p { "No validator's row is a near-copy of another's." } }
-            @else { (folded("Validators whose weights are near-copies", "rows", &head, &figures.copied_rows, row)) }
+            @if audit.copied_rows.is_empty() { p { "No validator's row is a near-copy of another's." } }
+            @else { (folded("Validators whose weights are near-copies", "rows", &head, &audit.copied_rows, row)) }
         }
     }
 }

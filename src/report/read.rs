@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::data::{Source, read_scores, read_text};
 use crate::fixed::I32F32;
 use crate::ledger::MAGIC;
+use crate::pipeline::audit::Audit;
 use crate::stages::yuma::{Epoch, State};
 use crate::{Error, Result};
 
@@ -129,7 +130,7 @@ impl Report {
         let stake = |row: &Row| epoch.stake_weight.get(usize::from(row.validator)).copied().unwrap_or(0);
         rows.sort_by_key(|row| std::cmp::Reverse(stake(row)));
         let subnet = Subnet { netuid: Some(state.netuid), block: Some(state.block), neurons: neurons.collect(), rows };
-        Self { subnet: Some(subnet), ..Self::default() }
+        Self { subnet: Some(subnet), audit: Some(Audit::new(state)), ..Self::default() }
     }
 }
 

@@ -1,4 +1,5 @@
 //! Rounds for ledgers, made without models.
+#![allow(dead_code, reason = "each test and bench uses its own part")]
 
 use tauscore::config::Config;
 use tauscore::device::Noise;

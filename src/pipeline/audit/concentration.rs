@@ -7,7 +7,7 @@ use serde::Serialize;
 pub const LARGEST: [usize; 4] = [1, 5, 10, 20];
 
 /// How concentrated something is in few hands. Shares are in millionths, rounded down.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Concentration {
     /// What is held: `stake`, `votes`, `incentive` or `dividends`.
     pub name: &'static str,

@@ -55,7 +55,7 @@ const CONSENSUS: u16 = u16::MAX;
 const ONE: u64 = 1 << 32;
 
 /// A validator whose row is a near-copy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CopiedRow {
     /// Whose row it is: of two alike who set his later; at the same block who has less stake.
     pub validator: Neuron,

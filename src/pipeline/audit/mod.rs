@@ -18,7 +18,7 @@ use crate::stages::yuma::{Epoch, State, stake};
 use concentration::ppm;
 
 /// What is found out about a subnet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Audit {
     /// The subnet.
     pub netuid: u16,
@@ -42,7 +42,7 @@ pub struct Audit {
 }
 
 /// Somebody in the subnet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Neuron {
     /// His uid.
     pub uid: u16,
