@@ -397,10 +397,16 @@ fn rings(round: &Scored, clusters: &[Cluster]) -> Markup {
                     tr {
                         th scope="row" { (name(&copier.miner)) }
                         td.number { (copier.responses) " of " (copier.of_responses) }
-                        td { @for (index, (kind, times)) in copier.kinds.iter().enumerate() {
-                            @if index > 0 { ", " } (times) " " (shown(kind).replace('_', " "))
-                        } }
-                        td.number { (format!("{:.0}", copier.evidence)) " bits" }
+                        // A ledger has neither kinds nor evidence.
+                        td {
+                            @if copier.kinds.is_empty() { "–" }
+                            @for (index, (kind, times)) in copier.kinds.iter().enumerate() {
+                                @if index > 0 { ", " } (times) " " (shown(kind).replace('_', " "))
+                            }
+                        }
+                        td.number {
+                            @if copier.evidence > 0.0 { (format!("{:.0}", copier.evidence)) " bits" } @else { "–" }
+                        }
                     }
                     @if !copier.proof.excerpt.is_empty() {
                         tr.proof { td.excerpt colspan="4" {
