@@ -184,6 +184,28 @@ fn forgeries_that_keep_lengths_and_checks_are_named_by_what_they_change() {
     has(&forged(|entry| entry.head.previous.0[31] ^= 1), "entry 2: previous: expected");
 }
 
+#[test]
+fn a_forger_who_keeps_the_checks_in_order_is_found_at_every_byte() {
+    let (_folder, path) = ledger(3);
+    let whole = fs::read(&path).unwrap();
+    let frames = frames(&whole);
+    let entry = frames[1].start + 4..frames[1].end - 8;
+    entry.into_par_iter().for_each(|at| {
+        let other = path.with_extension(at.to_string());
+        for mask in [1, 0x80, 0xff] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= mask;
+            let (start, end) = (frames[1].start, frames[1].end - 8);
+            let check = blake3::hash(&bytes[start..end]);
+            bytes[end..end + 8].copy_from_slice(&check.as_bytes()[..8]);
+            let found = findings(&other, &bytes);
+            let named = found.iter().any(|(entry, _)| [2, 3].contains(entry));
+            assert!(named, "byte {at}: {found:?}");
+        }
+        fs::remove_file(other).unwrap();
+    });
+}
+
 /// Appends a body to a ledger of one round and tells what is found then.
 fn appended(criteria: &Config, place: Place, body: Body) -> Vec<String> {
     let (_folder, path) = ledger(1);
