@@ -2534,3 +2534,200 @@ fn a_metagraph_comes_in_and_is_shown() {
     assert_eq!(keys(&place.json("out/weights.json")["by_uid"]), ["2", "3"], "uids are looked up in the dump itself");
     insta::assert_snapshot!("state_show_kept", place.run(&["state", "show", "state"]).out);
 }
+
+// The record.
+
+/// A throwaway hotkey's file and address, as bittensor's wallets wrote them.
+fn hotkey(place: &Place) -> String {
+    let file = package().join("datasets/signatures/bittensor_wallet_4.json");
+    let known: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    let key = known["keys"].as_array().unwrap().iter().find(|key| key["scheme"] == "sr25519").unwrap();
+    place.write("hotkey.json", key["key_file"].as_str().unwrap());
+    key["address"].as_str().unwrap().to_owned()
+}
+
+/// Three rounds of the same prompts, each a thousand blocks later.
+fn recorded_place() -> Place {
+    let place = place();
+    for later in 0..3_u64 {
+        let rows: Vec<Value> = rows()
+            .into_iter()
+            .map(|mut row| {
+                row["block"] = (row["block"].as_u64().unwrap() + 1000 * later).into();
+                row["response"] = format!("{} ({later})", row["response"].as_str().unwrap()).into();
+                row
+            })
+            .collect();
+        place.write(&format!("round{later}.jsonl"), lines(&rows));
+    }
+    place
+}
+
+/// `score` of one of these rounds into `ledger`.
+fn record(place: &Place, round: u64, more: &[&str]) -> Run {
+    let round = format!("round{round}.jsonl");
+    let args =
+        [&[round.as_str(), "--references", "references.jsonl", "--out", "out", "--ledger", "ledger"], more].concat();
+    place.good_score(&args)
+}
+
+#[test]
+fn a_ledger_is_written_verified_proved_and_replayed() {
+    let place = recorded_place();
+    let address = hotkey(&place);
+    place.write("state.json", state().to_string());
+    let signed = ["--sign", "hotkey.json"];
+    let epoch = ["--epoch", "state.json", "--validator", "large"];
+    let run = record(&place, 0, &[&signed[..], &epoch].concat());
+    assert!(run.out.lines().last().unwrap().starts_with("ledger: entry 1, "), "{}", run.out);
+    let again = record(&place, 0, &[&signed[..], &epoch].concat());
+    assert_eq!(run.out.lines().last(), again.out.lines().last(), "the same round again is the same entry");
+    record(&place, 1, &[&signed[..], &epoch, &["--history", "round0.jsonl"]].concat());
+    assert_eq!(place.names().iter().filter(|name| name.starts_with('.')).count(), 0, "nothing is left behind");
+
+    let run = place.run(&["verify", "ledger", "--allow", &address]);
+    assert_eq!(run.code, 0, "{}{}", run.out, run.err);
+    assert!(
+        run.out.starts_with("ledger: 2 entries, 2 of them signed; 2 rounds of 16 responses, 2 epochs\n"),
+        "{}",
+        run.out
+    );
+    assert!(run.out.ends_with("Everything holds: chain, digests, signatures, weights and epochs.\n"), "{}", run.out);
+    let stranger = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY";
+    let run = place.run(&["verify", "ledger", "--allow", stranger]);
+    assert_eq!(run.code, 1, "{}", run.err);
+    assert!(
+        run.out.contains(&format!("FINDING entry 1: signer: expected one of those allowed, found {address}")),
+        "{}",
+        run.out
+    );
+    let json: Value = serde_json::from_str(&place.run(&["verify", "ledger", "--entry", "2", "--json"]).out).unwrap();
+    assert_eq!(
+        (&json["verified"]["findings"], &json["entry"]["signature_holds"]),
+        (&json!([]), &json!(true)),
+        "{json}"
+    );
+    let (head, criteria) =
+        (json["entry"]["digest"].as_str().unwrap(), json["entry"]["head"]["criteria"].as_str().unwrap());
+    assert_eq!(Some(criteria), json["verified"]["criteria"].as_str(), "in force");
+    assert_eq!(
+        criteria,
+        blake3::hash(place.read("out/criteria.toml").as_bytes()).to_string(),
+        "of the file that was written"
+    );
+
+    // Scored again, from the texts.
+    let again = ["verify", "ledger", "--recompute", "--references", "references.jsonl", "--device", "cpu", "--round"];
+    let run = place.run(&[&again[..], &["round0.jsonl"]].concat());
+    assert!(run.code == 0 && run.out.contains("entry 1 scored again is the same"), "{}{}", run.out, run.err);
+    let run = place.run(&[&again[..], &["round1.jsonl", "--history", "round0.jsonl"]].concat());
+    assert!(run.code == 0 && run.out.contains("entry 2 scored again is the same"), "{}{}", run.out, run.err);
+    let run = place.run(&[&again[..], &["round1.jsonl"]].concat());
+    assert!(run.code == 1 && run.out.contains("entry 2: history: expected 1 earlier rounds"), "{}", run.out);
+    let run = place.run(&[&again[..], &["round2.jsonl"]].concat());
+    assert!(run.code == 2 && run.err.contains("no entry is of this round"), "{}", run.err);
+    let run = place.run(&[&again[..], &["round2.jsonl", "--entry", "1"]].concat());
+    assert!(run.code == 1 && run.out.contains("entry 1: response of alice to \"p1\": expected"), "{}", run.out);
+    place.write("others.jsonl", lines(&[json!({"prompt_id": "p1", "reference": "a banana"})]));
+    let run =
+        place.run(&["verify", "ledger", "--recompute", "--references", "others.jsonl", "--round", "round0.jsonl"]);
+    assert_eq!(run.code, 2, "without all references nothing can be scored: {}", run.err);
+
+    // A miner's proof.
+    let run = place.run(&["prove", "ledger", "--hotkey", "carol", "--entry", "2", "--out", "proof.json"]);
+    assert!(
+        run.code == 0 && run.out.contains("2 responses and the weight of carol in entry 2"),
+        "{}{}",
+        run.out,
+        run.err
+    );
+    assert!(!place.read("proof.json").contains("alice"), "it says nothing of others");
+    let proof = ["verify", "--proof", "proof.json", "--root"];
+    let run = place.run(&[&proof[..], &[head, "--round", "round1.jsonl", "--allow", &address]].concat());
+    assert!(run.code == 0 && run.out.contains("Everything holds"), "{}{}", run.out, run.err);
+    let run = place.run(&[&proof[..], &[head, "--round", "round2.jsonl"]].concat());
+    assert!(run.code == 1 && run.out.contains("text to \"p1\": expected"), "other texts: {}", run.out);
+    let run = place.run(&[&proof[..], &[criteria]].concat());
+    assert!(run.code == 1 && run.out.contains("the head of entry 2: expected"), "another root: {}", run.out);
+    let mut changed = place.json("proof.json");
+    changed["weight"]["weight"] = json!(65_535);
+    place.write("proof.json", changed.to_string());
+    let run = place.run(&[&proof[..], &[head]].concat());
+    assert!(run.code == 1 && run.out.contains("the weight: expected"), "{}", run.out);
+    let run = place.run(&["prove", "ledger", "--hotkey", "dave"]);
+    assert!(run.code == 2 && run.err.contains("\"dave\" is not in any entry of the 2"), "{}", run.err);
+
+    // Tampered with.
+    let mut bytes = fs::read(place.path("ledger")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    place.write("tampered", &bytes);
+    let run = place.run(&["verify", "tampered"]);
+    assert!(run.code == 1 && run.out.contains("FINDING entry 1: bytes: "), "{}", run.out);
+    let run = place.run(&["prove", "tampered", "--hotkey", "carol"]);
+    assert!(run.code == 2 && run.err.contains("what does not verify proves nothing"), "{}", run.err);
+    let run = place.run(&["verify", "round0.jsonl"]);
+    assert!(run.code == 2 && run.err.contains("it does not begin as a ledger does"), "{}", run.err);
+}
+
+#[test]
+fn criteria_change_in_a_ledger_by_a_step_of_their_own() {
+    let place = recorded_place();
+    let model = model();
+    let criteria = |more: &str| {
+        format!(
+            "[encoder]\nmodel = {model:?}\n[loss]\nkind = \"embedding\"\n{more}[[weights.stages]]\nkind = \"ema\"\nalpha = 0.5\n"
+        )
+    };
+    place.write("old.toml", criteria(""));
+    place.write("new.toml", criteria("[score]\nnovelty_power = 2.0\n"));
+    let with = |config: &'static str| ["--config", config, "--state", "kept"];
+    record(&place, 0, &with("old.toml"));
+    // What it is scored by has the encoder's digest filled in, as the file in the results has.
+    fs::copy(place.path("out/criteria.toml"), place.path("old.toml")).unwrap();
+    record(&place, 1, &with("old.toml"));
+    let run = place.run(&["verify", "ledger"]);
+    assert_eq!(run.code, 0, "averages go on from round to round: {}", run.out);
+    let pinned = place.read("old.toml").replace("novelty_power = 1.0", "novelty_power = 2.0");
+    place.write("new.toml", pinned);
+
+    let args = ["round2.jsonl", "--references", "references.jsonl", "--out", "out", "--ledger", "ledger"];
+    let run = place.score(&[&args[..], &with("new.toml")].concat());
+    assert!(run.code == 2 && run.err.contains("tauscore criteria adopt"), "{}", run.err);
+    let run = place.run(&["criteria", "adopt", "ledger", "new.toml", "--averages", "reset"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(run.out.contains("by its owner's decision alone; averages and ratings begin anew"), "{}", run.out);
+    let run = place.run(&["criteria", "adopt", "ledger", "new.toml", "--averages", "keep"]);
+    assert!(run.code == 2 && run.err.contains("these are the criteria in force"), "{}", run.err);
+    record(&place, 2, &with("new.toml"));
+    let run = place.run(&["verify", "ledger"]);
+    assert!(run.code == 0 && run.out.starts_with("ledger: 4 entries"), "{}", run.out);
+    assert!(!run.out.contains("note: "), "averages began anew, as the change says: {}", run.out);
+    let run = place.run(&["verify", "ledger", "--entry", "3"]);
+    assert!(run.out.contains("criteria changed from "), "{}", run.out);
+    let run = place.run(&["report", "ledger", "-o", "report.html"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(place.read("report.html").contains("carol"), "the miners are in it");
+}
+
+#[test]
+fn what_a_ledger_cannot_take_is_refused_before_anything_is_scored() {
+    let place = recorded_place();
+    hotkey(&place);
+    let run =
+        place.score(&["round0.jsonl", "--references", "references.jsonl", "--out", "out", "--sign", "hotkey.json"]);
+    assert!(run.code == 2 && run.err.contains("there is none") && run.err.contains("--ledger"), "{}", run.err);
+    record(&place, 1, &["--netuid", "3"]);
+    for (args, text) in [
+        (&["--netuid", "4"][..], "the ledger is of subnet 3.0, and the round of 4.0"),
+        (&["--netuid", "3"], "its last entry is of block 1031, and the round of 31"),
+    ] {
+        let args =
+            [&["round0.jsonl", "--references", "references.jsonl", "--out", "no", "--ledger", "ledger"], args].concat();
+        let run = place.score(&args);
+        assert!(run.code == 2 && run.err.contains(text) && run.err.contains("help: "), "{}", run.err);
+        assert!(!place.path("no").exists(), "nothing is written");
+    }
+    let run = place.run(&["criteria", "adopt", "nothing", "round0.jsonl", "--averages", "keep"]);
+    assert_eq!(run.code, 2, "{}", run.err);
+}

@@ -1,5 +1,6 @@
 //! The `tauscore` command: data on stdout, diagnostics on stderr. Exit 0 good, 1 finding, 2 could not run.
 
+mod audit;
 mod bench;
 mod config;
 mod console;
@@ -11,6 +12,7 @@ mod embed;
 mod emission;
 mod epoch;
 mod eval;
+mod explain;
 mod forecast;
 mod loss;
 mod models;
@@ -86,6 +88,10 @@ enum Command {
     Emission(emission::EmissionArgs),
     /// Bring a subnet's metagraph in, show one, or look after what is kept between rounds
     State(state::StateArgs),
+    /// Tell a miner what his weight was made of, and what would have changed it most
+    Explain(explain::ExplainArgs),
+    /// Tell how decentralised a subnet is: who holds what, who copies whose weights, who is trusted
+    Audit(audit::AuditArgs),
     /// Measure the engine beside known quality, known copies or people's scores
     Eval(eval::EvalArgs),
     /// Check a ledger, or a miner's proof: what it says, and whether weights and epochs follow
@@ -210,6 +216,8 @@ fn run(cli: &Cli, console: &Console, out: &mut dyn Write) -> Outcome {
         Command::Forecast(args) => forecast::run(args, console, out),
         Command::Weights(args) => weights::run(args, console, out),
         Command::State(args) => state::run(args, console, out),
+        Command::Explain(args) => explain::run(args, console, out),
+        Command::Audit(args) => audit::run(args, console, out),
         Command::Eval(args) => eval::run(args, console, out),
         Command::Verify(args) => verify::run(args, console, out),
         Command::Prove(args) => prove::run(args, console, out),

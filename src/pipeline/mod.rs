@@ -1,9 +1,11 @@
 //! The main job, end to end: a round in, scores and a weight row out.
 
+pub mod audit;
 mod copies;
 mod embedder;
 mod epoch;
 pub mod eval;
+pub mod explain;
 mod files;
 pub mod forecast;
 pub mod judge;

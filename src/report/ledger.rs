@@ -30,7 +30,9 @@ impl Report {
             if let Some(text) = entry.body.criteria() {
                 criteria = Some((text.to_owned(), entry.head.criteria.to_string()));
             }
-            let Body::Round(round) = &entry.body else { return };
+            if entry.body.round().is_none() {
+                return;
+            }
             if let Some(last) = last.replace(entry.clone())
                 && rounds % step == 0
             {
