@@ -477,6 +477,10 @@ mod commands {
     use std::path::Path;
     use std::process::{Command, Stdio};
 
+    use common::ledgers;
+    use tauscore::config::Config;
+    use tauscore::ledger::Ledger;
+
     use super::*;
 
     /// Exit status, standard output and standard error of a run in a folder.
@@ -573,6 +577,57 @@ mod commands {
 
         let (code, out, _) = count(&(by_file.replace("\"to\"", "\"two\"")));
         assert_eq!((code, out.as_str()), (2, ""), "a damaged line");
+    }
+
+    #[test]
+    fn a_ledger_adopts_what_enough_stake_approves() {
+        let folder = place();
+        let path = folder.path().join("l.ledger");
+        let old = Config::read(&folder.path().join("old.toml")).unwrap();
+        let new = Config::read(&folder.path().join("new.toml")).unwrap();
+        ledgers::append(&mut Ledger::open(&path).unwrap(), &old, 1..=2, 3, 2);
+        let signers = signers();
+        let keys: Vec<String> = signers.iter().map(|signer| signer.public().address()).collect();
+        let mut fields =
+            state(&keys[..3], &[3_000_000_000, 4_000_000_000, 3_000_000_000], Hyperparameters::default()).into_fields();
+        (fields.netuid, fields.mechid) = (ledgers::PLACE.netuid, ledgers::PLACE.mechanism);
+        State::new(fields).unwrap().write(&folder.path().join("subnet.json")).unwrap();
+        let proposal = Proposal {
+            from: ledgers::digest(&old),
+            to: ledgers::digest(&new),
+            netuid: ledgers::PLACE.netuid,
+            mechanism: ledgers::PLACE.mechanism,
+        };
+        let (_keep, key) = key_file(Scheme::Sr25519, "seed");
+        let key = key.display().to_string();
+        let adopt = |approvers: &[usize]| {
+            let lines =
+                approvers.iter().map(|at| serde_json::to_string(&proposal.approve(&signers[*at]).unwrap()).unwrap());
+            fs::write(folder.path().join("approvals.jsonl"), lines.collect::<Vec<_>>().join("\n")).unwrap();
+            let by = ["--approvals", "approvals.jsonl", "--metagraph", "subnet.json", "--sign", &key, "--quiet"];
+            let args = ["criteria", "adopt", "l.ledger", "new.toml", "--averages", "reset"];
+            run(folder.path(), &[&args[..], &by].concat())
+        };
+        let before = fs::read(&path).unwrap();
+        for (approvers, problem) in
+            [(&[1][..], "the change is not carried: 4.0000 of 10.0000 alpha"), (&[0, 2, 5], &keys[5])]
+        {
+            let (code, out, err) = adopt(approvers);
+            assert_eq!((code, out.as_str()), (2, ""), "{approvers:?}");
+            assert!(err.contains(problem), "{approvers:?}: {err}");
+            assert!(fs::read(&path).unwrap() == before, "{approvers:?}: nothing is written");
+        }
+        let (code, out, err) = adopt(&[0, 2]);
+        assert_eq!((code, err.as_str()), (0, ""), "60 % of the stake: {out}");
+        assert!(out.contains(&format!("criteria {} from now on, with 6.0000 of 10.0000 alpha", proposal.to)), "{out}");
+
+        let (code, out, err) = run(folder.path(), &["verify", "l.ledger"]);
+        assert_eq!(code, 0, "it verifies: {out}{err}");
+        let (code, out, _) = run(folder.path(), &["verify", "l.ledger", "--allow", &keys[0]]);
+        assert_eq!(code, 1, "its rounds are not signed: {out}");
+        let (code, _, err) = adopt(&[0, 2]);
+        assert_eq!(code, 2, "it is in force already");
+        assert!(err.contains("these are the criteria in force"), "{err}");
     }
 
     #[test]
