@@ -303,3 +303,32 @@ fn a_validator_of_a_real_subnet_hands_in_the_consensus() {
     let copy = &audit.copied_rows[0];
     assert_eq!((copy.equal, copy.different, copy.same_rank, copy.ranked), (22, 22, 27, 27), "{copy:?}");
 }
+
+#[cfg(feature = "cli")]
+#[test]
+fn it_is_told_in_tables_and_in_json() {
+    let mut subnet = Subnet::new(3, 6, 32, Truth::Steep, Error::Equal(20));
+    let row = subnet.rows[2].clone();
+    subnet.add(row, 1_400);
+    let mut fields = subnet.state().into_fields();
+    fields.hotkeys[6] = "h6\u{1b}[2J\u{202e}".to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    State::new(fields).unwrap().write(&folder.path().join("state.json")).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tauscore"));
+        let output = command.args(args).current_dir(folder.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = run(&["audit", "state.json"]);
+    assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'), "nothing writes to the terminal");
+    insta::assert_snapshot!("audit", text);
+    let value: serde_json::Value = serde_json::from_str(&run(&["audit", "state.json", "--json"])).unwrap();
+    let held = &value["concentration"][1];
+    assert_eq!((&held["name"], &held["of"], &held["majority"]), (&"votes".into(), &7.into(), &4.into()), "{held}");
+    assert_eq!(held["largest"][1], serde_json::json!([5, 714_286]), "pairs of k and millionths: {held}");
+    let copy = &value["copied_rows"][0];
+    assert_eq!((&copy["validator"]["uid"], &copy["of"]["hotkey"]), (&6.into(), &"h2".into()), "{copy}");
+    assert_eq!(value["validators"].as_array().unwrap().len(), 7, "all with a permit");
+    assert!(value["validators"][0]["uid"].is_u64() && value["validators"][0]["trust_ppm"].is_u64(), "{value}");
+}
