@@ -316,6 +316,7 @@ fn consensus_copies(state: &State, rows: &[Row], votes: &[I32F32], consensus: &[
         return Vec::new();
     }
     let distances: Vec<u64> = rows.iter().map(|row| row.distance(&consensus)).collect();
+    let equals: Vec<usize> = rows.iter().map(|row| row.equal(&consensus)).collect();
     // Those whose errors are small determine it: the nearest quarter of the others is what is usual.
     let without = |at: usize, of: &dyn Fn(usize) -> u64, part: usize| {
         of_sorted((0..rows.len()).filter(|other| *other != at).map(of), part)
@@ -325,8 +326,8 @@ fn consensus_copies(state: &State, rows: &[Row], votes: &[I32F32], consensus: &[
         let usual = without(at, &|other| distances[other], 4);
         let votes = votes[usize::from(rows[at].uid)].to_bits() as u64;
         let near = 4 * rows.len() as u128 * u128::from(distance).pow(2) < u128::from(usual).pow(2);
-        let equal = rows[at].equal(&consensus);
-        let usual_equal = without(at, &|other| rows[other].equal(&consensus) as u64, 2) as usize;
+        let equal = equals[at];
+        let usual_equal = without(at, &|other| equals[other] as u64, 2) as usize;
         let likeness = Likeness { distance, usual, equal, usual_equal, sigmas: None };
         (near && usual >= TELLING && MAKES_CONSENSUS * votes <= ONE && rows[at].different() >= EQUAL)
             .then(|| CopiedRow::new(state, &rows[at], &consensus, likeness))
