@@ -396,7 +396,7 @@ pub(super) fn history(history: &History) -> Markup {
         || leaders.iter().flat_map(|(hotkey, _)| shares.iter().filter_map(move |of| of.get(hotkey).copied()));
     let numbers =
         [history.entries.first(), history.entries.last()].map(|entry| entry.map_or(0.0, |entry| entry.number as f64));
-    let x = Scale::new(numbers, [58.0, WIDTH - 130.0]);
+    let x = Scale::new(numbers, [58.0, WIDTH - 176.0]);
     let y = Scale::new([0.0, of_leaders().fold(0.0, f64::max).max(1e-3) * 1.08], [HEIGHT - 48.0, 30.0]);
     let points = |hotkey: &str| -> String {
         // A line breaks where somebody has no weight.
@@ -430,14 +430,14 @@ pub(super) fn history(history: &History) -> Markup {
         &label,
         &html! {
             @for tick in y.ticks(4.0) {
-                (line("grid", [58.0, y.at(tick), WIDTH - 130.0, y.at(tick)]))
+                (line("grid", [58.0, y.at(tick), WIDTH - 176.0, y.at(tick)]))
                 (text("tick end", [52.0, y.at(tick) + 4.0], &percent(tick, usize::from(y.values[1] < 0.05))))
             }
             @for tick in x.ticks(4.0) {
                 @if tick.fract() == 0.0 { (text("tick mid", [x.at(tick), HEIGHT - 30.0], &format!("{tick:.0}"))) }
             }
-            (line("axis", [58.0, HEIGHT - 48.0, WIDTH - 130.0, HEIGHT - 48.0]))
-            (text("name mid", [f64::midpoint(58.0, WIDTH - 130.0), HEIGHT - 10.0], "entry"))
+            (line("axis", [58.0, HEIGHT - 48.0, WIDTH - 176.0, HEIGHT - 48.0]))
+            (text("name mid", [f64::midpoint(58.0, WIDTH - 176.0), HEIGHT - 10.0], "entry"))
             (text("name", [2.0, 14.0], "share of the weights"))
             @for entry in history.entries.iter().filter(|entry| entry.changed) {
                 g { title { "entry " (entry.number) ": other criteria" } (line("rule", [x.at(entry.number as f64), 26.0, x.at(entry.number as f64), HEIGHT - 48.0])) }
@@ -445,7 +445,7 @@ pub(super) fn history(history: &History) -> Markup {
             @for (index, (hotkey, _)) in leaders.iter().enumerate() {
                 path class={ "line l" (index) } d=(points(hotkey)) { title { (short(hotkey)) } }
             }
-            @for (at, index) in &ends { (text("line-name", [WIDTH - 122.0, at + 4.0], &short(leaders[*index].0))) }
+            @for (at, index) in &ends { (text("line-name", [WIDTH - 168.0, at + 4.0], &short(leaders[*index].0))) }
         },
     )
 }
