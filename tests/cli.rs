@@ -272,6 +272,7 @@ fn score_sums_up_in_json() {
         "criteria",
         "embedding_seconds",
         "epoch",
+        "ledger",
         "miners",
         "out",
         "prompts",
@@ -583,6 +584,12 @@ fn every_command_explains_itself() {
         "models convert",
         "models remove",
         "config",
+        "verify",
+        "prove",
+        "criteria adopt",
+        "explain",
+        "audit",
+        "report",
     ] {
         let args: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
         let run = place.run(&args);
@@ -828,7 +835,7 @@ fn a_second_run_replaces_the_first() {
     assert_eq!(names(&place.path("a/b")), ["out"], "nothing beside it");
     fs::create_dir(place.path("empty")).unwrap();
     place.good_score(&[&ROUND[..], &["--out", "empty"]].concat());
-    assert_eq!(names(&place.path("empty")).len(), 5, "an empty folder is taken");
+    assert_eq!(names(&place.path("empty")).len(), 6, "an empty folder is taken");
 }
 
 /// A subnet of two validators and the three miners.
