@@ -139,7 +139,7 @@ pub(super) fn scatter(miners: &[Miner], copycats: &HashSet<&str>) -> Markup {
     let pad = ((high - low) * 0.12).max(0.01);
     let widest = miners.iter().map(|miner| miner.novelty).fold(0.0, f64::max);
     let right = (widest * 1.12).clamp(0.05, 1.02);
-    let x = Scale::new([-0.03 * right, right], [58.0, WIDTH - 6.0]);
+    let x = Scale::new([-0.03 * right, right], [58.0, WIDTH - 22.0]);
     let y = Scale::new([(low - pad).max(0.0), (high + pad).min(1.0)], [HEIGHT - 48.0, 30.0]);
     let place = |miner: &Miner| [x.at(miner.novelty), y.at(miner.accuracy)];
     let mut taken: Vec<Taken> = miners.iter().map(place).map(|[x, y]| [x - 5.0, y - 5.0, x + 5.0, y + 5.0]).collect();
