@@ -113,6 +113,8 @@ struct Item {
     /// The criteria that it was scored by.
     config: Option<Arc<Config>>,
     findings: Vec<Finding>,
+    /// Whether it has a signature that holds.
+    signed: bool,
     weighing: Option<Weighing>,
 }
 
@@ -165,7 +167,7 @@ impl Verified {
             self.responses += round.table.answers.len() as u64;
             self.epochs += u64::from(round.epoch.is_some());
         }
-        self.signed += u64::from(entry.signature_holds());
+        self.signed += u64::from(item.signed);
         self.head = entry.head.digest();
         self.criteria = entry.head.criteria;
         if demands.head == Some(self.head) {
@@ -231,7 +233,7 @@ impl Walk {
             }
             // What it named is not known; the next one is held to what it says itself.
             self.previous = None;
-            return Item { number, entry: None, config: self.config.clone(), findings, weighing: None };
+            return Item { number, entry: None, config: self.config.clone(), findings, signed: false, weighing: None };
         };
         let head = &entry.head;
         if head.number != number {
@@ -279,7 +281,7 @@ impl Walk {
         if head.criteria != self.criteria {
             add("criteria", self.criteria.to_string(), head.criteria.to_string());
         }
-        Item { number, entry: Some(entry), config: self.config.clone(), findings, weighing: None }
+        Item { number, entry: Some(entry), config: self.config.clone(), findings, signed: false, weighing: None }
     }
 
     /// Checks that what the weights remember goes from round to round as it was left.
@@ -377,12 +379,13 @@ impl Item {
     fn examine(&mut self, demands: &Demands) {
         let Some(entry) = &self.entry else { return };
         let (number, head) = (self.number, &entry.head);
+        self.signed = entry.signature_holds();
         let findings = &mut self.findings;
         let mut add = |field: &str, expected: &dyn ToString, found: &dyn ToString| {
             findings.push(Finding::new(number, field, expected.to_string(), found.to_string()));
         };
         match (&head.signer, &entry.signature) {
-            (Some(signer), Some(_)) if !entry.signature_holds() => {
+            (Some(signer), Some(_)) if !self.signed => {
                 add("signature", &format!("one by {signer}"), &"one that is not");
             }
             (Some(signer), None) => add("signature", &format!("one by {signer}"), &"none"),
