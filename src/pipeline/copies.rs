@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Present, hotkey};
 use crate::Result;
@@ -38,7 +38,7 @@ pub struct Copy {
 }
 
 /// Copies of one miner's responses.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cluster {
     /// The hotkey of the miner who answered first.
     pub originator: String,
@@ -47,7 +47,7 @@ pub struct Cluster {
 }
 
 /// A miner who copied another.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Copier {
     /// His hotkey.
     pub miner: String,
@@ -58,13 +58,13 @@ pub struct Copier {
     /// Their mean evidence in bits.
     pub evidence: f64,
     /// How many there are of each kind.
-    pub kinds: BTreeMap<&'static str, usize>,
+    pub kinds: BTreeMap<String, usize>,
     /// The one with most evidence.
     pub proof: Proof,
 }
 
 /// What shows that a response is a copy.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Proof {
     /// The prompt that both answered.
     pub prompt_id: String,
@@ -182,7 +182,7 @@ pub(super) fn clusters(round: &Round, copied: &[&Copied]) -> Vec<Cluster> {
     let mut clusters: BTreeMap<&str, Vec<Copier>> = BTreeMap::new();
     for ((originator, miner), copies) in &pairs {
         let mut kinds = BTreeMap::new();
-        copies.iter().for_each(|found| *kinds.entry(found.copy.kind).or_default() += 1);
+        copies.iter().for_each(|found| *kinds.entry(found.copy.kind.to_owned()).or_default() += 1);
         let Some(surest) = copies.iter().min_by(|a, b| {
             let prompt = |found: &Found<'_>| round.prompt_of(found.row).map(|prompt| &prompt.id);
             b.evidence.total_cmp(&a.evidence).then_with(|| prompt(a).cmp(&prompt(b)))

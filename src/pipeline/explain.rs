@@ -6,14 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::files::read_json;
+use super::{Cluster, Copier};
 use crate::config::{Config, LossKind};
 use crate::data::read_text;
 use crate::stages::copies::Finding;
 use crate::stages::novelty::Against;
-use crate::stages::score::{ScoreConfig, Unanswered};
+use crate::stages::score::{ScoreConfig, Unanswered, part};
 use crate::stages::weights::{self, Answer, Copying, Ema, Entrant, Memory, Stage, Table};
 use crate::{Error, Result};
 
@@ -244,27 +245,6 @@ struct StageLine {
 }
 
 #[derive(Deserialize)]
-struct ClusterLine {
-    originator: String,
-    copies: Vec<CopierLine>,
-}
-
-#[derive(Deserialize)]
-struct CopierLine {
-    miner: String,
-    responses: usize,
-    evidence: f64,
-    kinds: BTreeMap<String, usize>,
-    proof: ProofLine,
-}
-
-#[derive(Deserialize)]
-struct ProofLine {
-    prompt_id: String,
-    excerpt: String,
-}
-
-#[derive(Deserialize)]
 struct EpochLine {
     chain: ChainLine,
 }
@@ -280,7 +260,7 @@ struct Results {
     config: Config,
     scores: Vec<ScoreLine>,
     miners: Vec<MinerLine>,
-    clusters: Vec<ClusterLine>,
+    clusters: Vec<Cluster>,
     epoch: Option<EpochLine>,
 }
 
@@ -430,7 +410,7 @@ impl Results {
     }
 
     /// Copies, under the name that `whose` gives.
-    fn copied<'a>(&'a self, whose: impl Fn(&'a ClusterLine, &'a CopierLine) -> Option<&'a String>) -> Vec<Copied> {
+    fn copied<'a>(&'a self, whose: impl Fn(&'a Cluster, &'a Copier) -> Option<&'a String>) -> Vec<Copied> {
         let all = self.clusters.iter().flat_map(|cluster| cluster.copies.iter().map(move |copier| (cluster, copier)));
         let mut found: Vec<Copied> = all
             .filter_map(|(cluster, copier)| {
@@ -629,11 +609,6 @@ impl<'a> Own<'a> {
         };
         Self { accuracy, ..*self }
     }
-}
-
-/// A number in 65535ths.
-fn part(number: f64) -> u16 {
-    (number.clamp(0.0, 1.0) * 65_535.0).round() as u16
 }
 
 /// The mean of what he answered and could be judged.
@@ -865,14 +840,4 @@ fn formula(score: &ScoreConfig) -> String {
         Some("(1 - certainty of a copy)".to_owned()),
     ];
     format!("score = {}", factors.into_iter().flatten().collect::<Vec<_>>().join(" * "))
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = read_text(path)?;
-    serde_json::from_str(&text).map_err(|error| Error::File {
-        file: path.display().to_string(),
-        field: "(file)".into(),
-        problem: error.to_string(),
-        remedy: "name a folder that `score` wrote, or score the round again".into(),
-    })
 }

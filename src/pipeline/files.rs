@@ -6,10 +6,11 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::{Copied, Nearest, Outcome, ScoredMiner, StageValue, copies, excerpt};
 use crate::config::Config;
-use crate::data::{Round, Uid};
+use crate::data::{Round, Uid, read_text};
 use crate::stages::weights::Tally;
 use crate::{Error, Result};
 
@@ -238,6 +239,21 @@ fn weights(outcome: &Outcome) -> Weights<'_> {
         by_hotkey: outcome.miners.iter().map(|miner| (miner.miner.as_str(), outcome.share(miner))).collect(),
         by_uid: row.iter().map(|(uid, miner)| (*uid, outcome.share(miner))).collect(),
         u16: Pairs { uids, values },
+    }
+}
+
+/// Reads a file of a result.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    serde_json::from_str(&read_text(path)?).map_err(|error| damaged(path, "json", error.to_string()))
+}
+
+/// That a file of a result is not what was written.
+pub(crate) fn damaged(path: &Path, field: &str, problem: String) -> Error {
+    Error::File {
+        file: path.display().to_string(),
+        field: field.into(),
+        problem,
+        remedy: "score the round again: what score wrote was changed or cut off".into(),
     }
 }
 

@@ -22,6 +22,7 @@ pub use copies::{Cluster, Copied, Copier, Copy, Proof};
 pub use embedder::Embedder;
 pub use epoch::{EpochResult, epoch, validator};
 pub use files::{check_folder, write};
+pub(crate) use files::{damaged, read_json};
 pub use judge::Judge;
 pub use losses::{Measured, check_references, measure};
 pub use measurements::Models;

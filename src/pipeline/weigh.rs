@@ -9,7 +9,7 @@ use crate::Result;
 use crate::config::Config;
 use crate::data::{Round, Uid};
 use crate::progress::{Event, Listener};
-use crate::stages::score::Unanswered;
+use crate::stages::score::{Unanswered, part};
 use crate::stages::weights::{self, Answer, Copying, Entrant, Memory, Table};
 use crate::stages::yuma::State;
 
@@ -116,7 +116,6 @@ fn table(
         let Some(entrant) = index.get(hotkey(round, row.miner)).copied() else { continue };
         let first = &mut entrants[entrant as usize].block;
         *first = row.block.map(|block| first.map_or(block, |first| first.min(block))).or(*first);
-        let part = |number: f64| (number.clamp(0.0, 1.0) * 65_535.0).round() as u16;
         let (accuracy, novelty) = (part(scored.accuracy), part(scored.novelty));
         answers.push(Answer {
             prompt: prompt_at[row.prompt as usize],

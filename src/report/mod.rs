@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::pipeline::Similarity;
 use crate::pipeline::audit::Audit;
+pub use crate::pipeline::{Cluster, Copier, Proof};
 
 /// All that a page can show. What is not known is left out of it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -72,43 +73,6 @@ pub struct Miner {
     pub score: f64,
     /// His share of the weights, in [0, 1].
     pub weight: f64,
-}
-
-/// Copies of one miner's answers, as `copies.json` has them.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-pub struct Cluster {
-    /// The hotkey of who answered first.
-    pub originator: String,
-    /// Who copied him.
-    pub copies: Vec<Copier>,
-}
-
-/// Who copied an originator.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-pub struct Copier {
-    /// His hotkey.
-    pub miner: String,
-    /// Answers that are copies of the originator's.
-    pub responses: usize,
-    /// Answers that he gave.
-    pub of_responses: usize,
-    /// Their mean evidence in bits.
-    pub evidence: f64,
-    /// How many there are of each kind.
-    pub kinds: BTreeMap<String, usize>,
-    /// The one with most evidence.
-    pub proof: Proof,
-}
-
-/// What shows that an answer is a copy.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-pub struct Proof {
-    /// The prompt that both answered.
-    pub prompt_id: String,
-    /// The evidence in bits.
-    pub evidence: f64,
-    /// The longest run of words that both have.
-    pub excerpt: String,
 }
 
 /// A subnet and its epoch.

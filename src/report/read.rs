@@ -5,7 +5,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use super::{Neuron, Report, Row, Scored, Subnet};
 use crate::config::Config;
@@ -13,6 +12,7 @@ use crate::data::{Source, read_scores, read_text};
 use crate::fixed::I32F32;
 use crate::ledger::MAGIC;
 use crate::pipeline::audit::Audit;
+use crate::pipeline::{damaged, read_json};
 use crate::stages::yuma::{Epoch, State};
 use crate::{Error, Result};
 
@@ -158,9 +158,9 @@ fn scored(folder: &Path) -> Result<Scored> {
     let scored = Scored {
         validator: None,
         prompts: scores.map(|scores| scores.prompts.len()),
-        miners: json(&folder.join(MINERS))?,
-        copies: given("copies.json").map(|path| json(&path)).transpose()?,
-        similarity: given("similarity.json").map(|path| json(&path)).transpose()?,
+        miners: read_json(&folder.join(MINERS))?,
+        copies: given("copies.json").map(|path| read_json(&path)).transpose()?,
+        similarity: given("similarity.json").map(|path| read_json(&path)).transpose()?,
         criteria: criteria.transpose()?,
     };
     if let Some(similarity) = &scored.similarity {
@@ -176,7 +176,7 @@ fn scored(folder: &Path) -> Result<Scored> {
 
 /// What `score` left of an epoch: without the state nobody's weights are known, and names only of who was scored.
 fn subnet(path: &Path, rounds: &[Scored]) -> Result<Subnet> {
-    let EpochFile { chain } = json(path)?;
+    let EpochFile { chain } = read_json(path)?;
     let n = chain.emission.len();
     let mut neurons = Vec::with_capacity(n);
     for (uid, emission) in chain.emission.iter().enumerate() {
@@ -199,17 +199,4 @@ fn subnet(path: &Path, rounds: &[Scored]) -> Result<Subnet> {
         }
     }
     Ok(Subnet { netuid: None, block: None, neurons, rows: Vec::new() })
-}
-
-fn json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    serde_json::from_str(&read_text(path)?).map_err(|error| damaged(path, "json", error.to_string()))
-}
-
-fn damaged(path: &Path, field: &str, problem: String) -> Error {
-    Error::File {
-        file: path.display().to_string(),
-        field: field.into(),
-        problem,
-        remedy: "score the round again: what score wrote was changed or cut off".into(),
-    }
 }

@@ -66,8 +66,13 @@ impl ScoreConfig {
         }
         let novelty = (novelty / self.novelty_saturation).min(1.0);
         let score = power(accuracy, self.accuracy_power) * power(novelty, self.novelty_power) * (1.0 - certainty);
-        (score.clamp(0.0, 1.0) * 65_535.0).round() as u16
+        part(score)
     }
+}
+
+/// A number in [0, 1] in 65535ths, rounded; what lies beyond is the end that it is beyond.
+pub fn part(number: f64) -> u16 {
+    (number.clamp(0.0, 1.0) * 65_535.0).round() as u16
 }
 
 /// Accuracy in [0, 1] from a loss of which 0 is right and 1 or more is wrong.
