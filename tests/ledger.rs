@@ -504,7 +504,7 @@ fn a_proof_holds_for_its_entry_alone_and_for_every_word_in_it() {
     let path = folder.path().join("proved.ledger");
     ledgers::append(&mut Ledger::open(&path).unwrap(), &Config::default(), 1..=2, 7, 5);
     let mut entries = Vec::new();
-    verify(&path, &Demands::default(), |entry| entries.push(entry.clone())).unwrap();
+    verify(&path, &Demands::default(), |entry| entries.push(entry)).unwrap();
     let root = entries[1].head.digest();
     let proof = prove(&entries[1], "5Miner00003").unwrap();
     assert_eq!((proof.responses.len(), proof.check(root)), (5, vec![]), "all of it");

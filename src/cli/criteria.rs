@@ -155,7 +155,7 @@ fn diff(old: &Path, new: &Path, console: &Console, out: &mut dyn Write) -> Outco
 impl ChangeArgs {
     /// The digests of the criteria in force and of those that are to be.
     fn digests(&self) -> Result<(Digest, Digest)> {
-        let of = |path: &Path| Config::read(path).map(|criteria| Digest::of(criteria.to_toml().as_bytes()));
+        let of = |path: &Path| Config::read(path).map(|criteria| Digest::of_criteria(&criteria));
         let from = match &self.from {
             None => Digest::default(),
             Some(from) => from.parse().or_else(|_| of(Path::new(from)))?,
@@ -244,7 +244,7 @@ fn adopt(args: &AdoptArgs, console: &Console, out: &mut dyn Write) -> Outcome {
             "the first round brings its criteria: `score --ledger`",
         );
     };
-    let to = Digest::of(config.to_toml().as_bytes());
+    let to = Digest::of_criteria(&config);
     if from == to {
         return refuse(&args.criteria, format!("these are the criteria in force, {from}"), "nothing is to be done");
     }

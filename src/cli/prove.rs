@@ -30,7 +30,7 @@ pub(super) fn run(args: &ProveArgs, console: &Console, out: &mut dyn Write) -> O
     let mut proof = None;
     let verified = ledger::verify(&args.ledger, &Demands::default(), |entry| {
         if args.entry.is_none_or(|number| number == entry.head.number) {
-            proof = ledger::prove(entry, &args.hotkey).or(proof.take());
+            proof = ledger::prove(&entry, &args.hotkey).or(proof.take());
         }
     })?;
     if let Some(finding) = verified.findings.first() {

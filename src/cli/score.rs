@@ -142,7 +142,7 @@ pub(super) fn run(args: &ScoreArgs, console: &Console, out: &mut dyn Write) -> O
     let judge = load_judge(&mut config, device, args.model.offline, console)?;
     let place = place(args, &round, subnet);
     if let Some(ledger) = &ledger {
-        ledger.check(place, Digest::of(config.to_toml().as_bytes()))?;
+        ledger.check(place, Digest::of_criteria(&config))?;
     }
     let encoder = format!("{} {} {}", embedder.precision(), embedder.digest(), embedder.max_tokens());
     if let Some((store, (_, turn))) = store.as_ref().zip(kept) {

@@ -28,10 +28,10 @@ pub(super) struct VerifyArgs {
     #[arg(long, value_name = "N", conflicts_with = "proof", value_parser = clap::value_parser!(u64).range(1..))]
     entry: Option<u64>,
     /// Score the round of --round again on this machine, and compare to within the step that the record states
-    #[arg(long, requires = "round", conflicts_with = "proof")]
+    #[arg(long, group = "compares", requires = "round", conflicts_with = "proof")]
     recompute: bool,
     /// The round's texts: JSON Lines, plain or gzip; repeatable. With --proof the miner's own answers
-    #[arg(long, value_name = "ROUND")]
+    #[arg(long, value_name = "ROUND", requires = "compares")]
     round: Vec<PathBuf>,
     /// Its references
     #[arg(long, value_name = "FILE", requires = "recompute")]
@@ -43,7 +43,7 @@ pub(super) struct VerifyArgs {
     #[arg(long, value_name = "NAME|GGUF|FOLDER", requires = "recompute")]
     loss_model: Option<String>,
     /// What `tauscore prove` wrote
-    #[arg(long, value_name = "FILE", requires = "root")]
+    #[arg(long, value_name = "FILE", group = "compares", requires = "root")]
     proof: Option<PathBuf>,
     /// The digest of the entry that it is about
     #[arg(long, value_name = "DIGEST", requires = "proof")]
@@ -81,7 +81,7 @@ fn check_ledger(args: &VerifyArgs, path: &Path, console: &Console, out: &mut dyn
             None => round.is_some_and(|round| wanted == Some(round.round)),
         };
         if is_it {
-            chosen = Some((entry.clone(), criteria.clone()));
+            chosen = Some((entry, criteria.clone()));
         }
     })?;
     if let (Some(number), None) = (args.entry, &chosen) {
@@ -271,21 +271,20 @@ fn counted(count: u64, one: &str, many: &str) -> String {
 
 fn check_proof(args: &VerifyArgs, path: &Path, root: Digest, console: &Console, out: &mut dyn Write) -> Outcome {
     let proof = Proof::read(path)?;
+    let number = proof.head.number;
     let mut findings: Vec<Finding> = proof
         .check(root)
         .into_iter()
         .map(|wrong| {
             let found = wrong.found.map_or("nothing".to_owned(), |found| found.to_string());
-            let (expected, field) = (wrong.expected.to_string(), wrong.claim);
-            Finding { entry: proof.head.number, field, expected, found }
+            Finding::new(number, wrong.claim, wrong.expected, found)
         })
         .collect();
     if let Some(allowed) = signers(&args.allow)?
         && !proof.head.signer.is_some_and(|signer| allowed.contains(&signer))
     {
         let found = proof.head.signer.map_or("none".to_owned(), |signer| signer.to_string());
-        let (field, expected) = ("signer".to_owned(), "one of those allowed".to_owned());
-        findings.push(Finding { entry: proof.head.number, field, expected, found });
+        findings.push(Finding::new(number, "signer", "one of those allowed", found));
     }
     if !args.round.is_empty() {
         let round = read_round(&args.round, &[])?;
@@ -298,8 +297,7 @@ fn check_proof(args: &VerifyArgs, path: &Path, root: Digest, console: &Console, 
             let recorded = proof.responses.iter().find(|response| response.prompt_id == prompt.id);
             if recorded.map(|response| response.text) != Some(text) {
                 let found = recorded.map_or("none".to_owned(), |response| response.text.to_string());
-                let (entry, field) = (proof.head.number, format!("text to {:?}", prompt.id));
-                findings.push(Finding { entry, field, expected: text.to_string(), found });
+                findings.push(Finding::new(number, format!("text to {:?}", prompt.id), text, found));
             }
         }
     }

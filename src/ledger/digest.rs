@@ -6,6 +6,8 @@ use std::str::FromStr;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::config::Config;
+
 /// A BLAKE3 digest, or another of its length; 64 hexadecimal digits as text.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
 pub struct Digest(pub [u8; 32]);
@@ -14,6 +16,11 @@ impl Digest {
     /// The digest of bytes as they are: what `b3sum` prints.
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// What criteria are told by: [`Config::digest`].
+    pub fn of_criteria(config: &Config) -> Self {
+        Self::of(config.to_toml().as_bytes())
     }
 
     /// The digest of a value in its canonical bytes, for one purpose: the same bytes give another digest for another one.

@@ -24,6 +24,17 @@ pub struct Entry {
     pub signature: Option<Signature>,
 }
 
+/// What an entry concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The subnet.
+    pub netuid: u16,
+    /// The mechanism within the subnet.
+    pub mechanism: u8,
+    /// The block, or 0.
+    pub block: u64,
+}
+
 /// What an entry commits to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize)]
 #[serde(deny_unknown_fields)]
@@ -205,6 +216,20 @@ impl WeightLeaf<'_> {
 }
 
 impl Head {
+    /// The head of entry `number`, which follows the one with the digest `previous`.
+    pub fn new(
+        (number, previous): (u64, Digest),
+        place: Place,
+        criteria: Digest,
+        body: &Body,
+        signer: Option<PublicKey>,
+    ) -> Self {
+        let Place { netuid, mechanism, block } = place;
+        let [responses, scores, weights] = body.roots();
+        let body = body.digest();
+        Self { number, previous, netuid, mechanism, block, criteria, responses, scores, weights, body, signer }
+    }
+
     /// What the entry is told by, and what the next one names.
     pub fn digest(&self) -> Digest {
         Digest::of_value(HEAD, self)

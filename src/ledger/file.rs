@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use borsh::{BorshDeserialize, BorshSerialize};
 
-use super::{Body, CriteriaChanged, Digest, Entry, Head, Recording, Signer};
+use super::{Body, CriteriaChanged, Digest, Entry, Head, Place, Recording, Signer};
 use crate::{Error, Result, whole};
 
 /// What the file begins with.
@@ -37,17 +37,6 @@ pub(super) struct Summary {
     last: u64,
     /// Its digest.
     pub(super) head: Digest,
-}
-
-/// What an append concerns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The subnet.
-    pub netuid: u16,
-    /// The mechanism within the subnet.
-    pub mechanism: u8,
-    /// The block, or 0.
-    pub block: u64,
 }
 
 /// A ledger that is open for appending. While one is, no other process can append to it.
@@ -372,7 +361,7 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::check`] and [`Ledger::append`].
     pub fn record(&mut self, place: Place, recording: &Recording<'_>, signer: Option<&Signer>) -> Result<Head> {
-        let criteria = Digest::of(recording.config.to_toml().as_bytes());
+        let criteria = Digest::of_criteria(recording.config);
         self.check(place, criteria)?;
         // Scored again right after it was recorded as the first, it is to be the same entry.
         let first = match &self.last {
@@ -388,29 +377,12 @@ impl Ledger {
     /// # Errors
     /// As [`Signer::sign`]; [`Error::Usage`] if the entry is larger than 4 GiB; [`Error::Io`] if it cannot be written, and then the ledger is as it was.
     pub fn append(&mut self, place: Place, criteria: Digest, body: Body, signer: Option<&Signer>) -> Result<Head> {
-        let Place { netuid, mechanism, block } = place;
-        let (digest, [responses, scores, weights]) = (body.digest(), body.roots());
-        if let Some(Entry { head, .. }) = &self.last
-            && (head.body, head.netuid, head.mechanism, head.block) == (digest, netuid, mechanism, block)
-            && head.signer == signer.map(Signer::public)
+        let head = Head::new(self.next(), place, criteria, &body, signer.map(Signer::public));
+        if let Some(Entry { head: last, .. }) = &self.last
+            && (Head { number: last.number, previous: last.previous, ..head.clone() }) == *last
         {
-            return Ok(head.clone());
+            return Ok(last.clone());
         }
-        let (number, previous) = self.next();
-        let signed_by = signer.map(Signer::public);
-        let head = Head {
-            number,
-            previous,
-            netuid,
-            mechanism,
-            block,
-            criteria,
-            responses,
-            scores,
-            weights,
-            body: digest,
-            signer: signed_by,
-        };
         let signature = signer.map(|signer| signer.sign(head.message().as_bytes())).transpose()?;
         let entry = Entry { head: head.clone(), body, signature };
         self.write(entry)?;

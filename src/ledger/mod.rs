@@ -22,8 +22,10 @@ mod verify;
 
 pub use approvals::{Approval, Proposal, Tally, Voter, for_proposal, read_approvals, recount, tally, voters};
 pub use digest::Digest;
-pub use entry::{Body, CriteriaChanged, Entry, Epoch, Head, Model, ResponseLeaf, Round, ScoreLeaf, Vote, WeightLeaf};
-pub use file::{Ledger, MAGIC, Place};
+pub use entry::{
+    Body, CriteriaChanged, Entry, Epoch, Head, Model, Place, ResponseLeaf, Round, ScoreLeaf, Vote, WeightLeaf,
+};
+pub use file::{Ledger, MAGIC};
 pub use key_file::permissions_warning;
 pub use proof::{Proof, Proved, prove};
 pub use recompute::recompute;

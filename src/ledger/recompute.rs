@@ -50,14 +50,7 @@ pub fn recompute(
     let subnet = subnet(&recorded.table)?;
     let past = Past { rounds: history, memory: &recorded.memory };
     let outcome = pipeline::score_after(past, models, round, subnet.as_ref(), config, listen)?;
-    let texts: BTreeMap<(&str, &str), Digest> = round
-        .responses()
-        .iter()
-        .filter_map(|row| {
-            let names = (round.miner_of(row)?.hotkey.as_str(), round.prompt_of(row)?.id.as_str());
-            Some((names, Digest::of(row.text.as_bytes())))
-        })
-        .collect();
+    let texts = record::texts_of(round);
     let found: BTreeMap<(&str, &str), &Answer> = named(&outcome.table);
     let expected: BTreeMap<(&str, &str), &Answer> = named(&recorded.table);
     let recorded_texts = recorded.table.named().zip(&recorded.texts);
@@ -69,7 +62,7 @@ pub fn recompute(
             others.push(Finding::new(number, format!("response of {of}"), text, "none"));
             continue;
         };
-        if let Some(other) = texts.get(&(hotkey, prompt_id)).filter(|other| *other != text) {
+        if let Some(other) = texts.get(&(prompt_id, hotkey)).filter(|other| *other != text) {
             others.push(Finding::new(number, format!("response of {of}"), text, other));
         }
         let exact = config.encoder.precision == Precision::Exact;

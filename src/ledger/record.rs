@@ -98,7 +98,7 @@ fn json(value: &impl serde::Serialize) -> String {
 }
 
 /// Digests of a round's texts by prompt and hotkey.
-fn texts_of(round: &data::Round) -> BTreeMap<(&str, &str), Digest> {
+pub(super) fn texts_of(round: &data::Round) -> BTreeMap<(&str, &str), Digest> {
     let name = |row: &data::Response| {
         let prompt = round.prompt_of(row).map_or("", |prompt| prompt.id.as_str());
         (prompt, round.miner_of(row).map_or("", |miner| miner.hotkey.as_str()))

@@ -47,8 +47,8 @@ impl fmt::Display for Finding {
 }
 
 impl Finding {
-    /// One of an entry.
-    pub(super) fn new(entry: u64, field: impl Into<String>, expected: impl ToString, found: impl ToString) -> Self {
+    /// One of an entry, by its number, or of none (0).
+    pub fn new(entry: u64, field: impl Into<String>, expected: impl ToString, found: impl ToString) -> Self {
         Self { entry, field: field.into(), expected: expected.to_string(), found: found.to_string() }
     }
 }
@@ -118,14 +118,14 @@ struct Item {
     weighing: Option<Weighing>,
 }
 
-/// Verifies a ledger from its first byte to its last. `each` is shown every entry that can be read.
+/// Verifies a ledger from its first byte to its last. `each` is given every entry that can be read.
 ///
 /// # Errors
 /// [`Error::File`](crate::Error::File) if it is no ledger or of another version; [`Error::Io`](crate::Error::Io) if it cannot be read.
-pub fn verify(path: &Path, demands: &Demands, mut each: impl FnMut(&Entry)) -> Result<Verified> {
+pub fn verify(path: &Path, demands: &Demands, mut each: impl FnMut(Entry)) -> Result<Verified> {
     let mut reader = Reader::open(path)?;
     let (mut verified, mut walk) = (Verified::default(), Walk::new());
-    let mut rest = None;
+    let (mut rest, mut demanded) = (None, false);
     while rest.is_none() {
         let mut batch = Vec::new();
         let mut bytes = 0;
@@ -147,19 +147,26 @@ pub fn verify(path: &Path, demands: &Demands, mut each: impl FnMut(&Entry)) -> R
         items.par_iter_mut().for_each(|item| item.examine(demands));
         for mut item in items {
             walk.remember(&mut item, &mut verified.notes);
-            verified.count(&item, demands);
-            if let Some(entry) = &item.entry {
-                each(entry);
+            verified.count(&item);
+            if item.entry.is_some() && demands.head == Some(verified.head) {
+                demanded = true;
+                verified.notes.push(format!("the head that was demanded is entry {}", item.number));
             }
             verified.findings.append(&mut item.findings);
+            if let Some(entry) = item.entry {
+                each(entry);
+            }
         }
     }
-    verified.end(&reader, &walk, rest.unwrap_or_default(), demands);
+    verified.end(&reader, &walk, rest.unwrap_or_default());
+    if let Some(head) = demands.head.filter(|_| !demanded) {
+        verified.findings.push(Finding::new(0, "head", format!("an entry {head}"), "none"));
+    }
     Ok(verified)
 }
 
 impl Verified {
-    fn count(&mut self, item: &Item, demands: &Demands) {
+    fn count(&mut self, item: &Item) {
         let Some(entry) = &item.entry else { return };
         self.entries += 1;
         if let Some(round) = entry.body.round() {
@@ -170,13 +177,10 @@ impl Verified {
         self.signed += u64::from(item.signed);
         self.head = entry.head.digest();
         self.criteria = entry.head.criteria;
-        if demands.head == Some(self.head) {
-            self.notes.push(format!("the head that was demanded is entry {}", item.number));
-        }
     }
 
     /// What only the end tells.
-    fn end(&mut self, reader: &Reader, walk: &Walk, rest: u64, demands: &Demands) {
+    fn end(&mut self, reader: &Reader, walk: &Walk, rest: u64) {
         let mut add = |field: &str, expected: String, found: String| {
             self.findings.push(Finding::new(0, field, expected, found));
         };
@@ -200,11 +204,6 @@ impl Verified {
         if rest > 0 {
             let found = format!("{rest} bytes that are less than its length says");
             self.findings.push(Finding::new(walk.number + 1, "length", "a whole entry", found));
-        }
-        if let Some(head) = demands.head
-            && !self.notes.iter().any(|note| note.starts_with("the head that was demanded"))
-        {
-            self.findings.push(Finding::new(0, "head", format!("an entry {head}"), "none"));
         }
     }
 }

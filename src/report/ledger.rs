@@ -23,18 +23,20 @@ impl Report {
             problem,
             remedy: remedy.into(),
         };
-        let (mut entries, mut last, mut criteria) = (Vec::new(), None::<Entry>, None::<(String, String)>);
-        let mut of_last = None;
+        let (mut entries, mut last) = (Vec::new(), None::<Entry>);
+        // Those of the last round, and those that were adopted since.
+        let (mut criteria, mut adopted) = (None, None);
         let (mut step, mut rounds) = (1, 0_usize);
         let verified = ledger::verify(path, &Demands::default(), |entry| {
             if let Some(text) = entry.body.criteria() {
-                criteria = Some((text.to_owned(), entry.head.criteria.to_string()));
+                adopted = Some((text.to_owned(), entry.head.criteria.to_string()));
             }
             if entry.body.round().is_none() {
                 return;
             }
-            if let Some(last) = last.replace(entry.clone())
-                && rounds % step == 0
+            criteria = adopted.take().or(criteria.take());
+            if let Some(last) = last.replace(entry)
+                && rounds.is_multiple_of(step)
             {
                 entries.extend(last.body.round().map(|round| history(&last, round)));
                 if entries.len() >= POINTS {
@@ -48,7 +50,6 @@ impl Report {
                 }
             }
             rounds += 1;
-            of_last.clone_from(&criteria);
         })?;
         if let Some(finding) = verified.findings.first() {
             let remedy = "a report of it would show what is not so: see `tauscore verify`";
@@ -72,7 +73,7 @@ impl Report {
             None => Self::default(),
         };
         report.source = path.display().to_string();
-        report.rounds = vec![Scored { criteria: of_last, ..scored(round) }];
+        report.rounds = vec![Scored { criteria, ..scored(round) }];
         report.history = Some(History { entries });
         let named = [
             ("Last entry", head.digest()),

@@ -11,7 +11,7 @@ pub const PLACE: Place = Place { netuid: 7, mechanism: 0, block: 0 };
 
 /// The digest of criteria, as ledgers have it.
 pub fn digest(config: &Config) -> Digest {
-    Digest::of(config.to_toml().as_bytes())
+    Digest::of_criteria(config)
 }
 
 /// The `number`-th round by `config`: so many miners answer so many prompts, and get the weights that follow.
@@ -86,22 +86,8 @@ pub fn write(path: &std::path::Path, config: &Config, rounds: u64, miners: u32, 
     let (mut bytes, mut last, mut previous) = (vec![0; HEADER], 0, Digest::default());
     for number in 1..=rounds {
         let body = Body::Round(Box::new(round(config, number, miners, prompts, &Memory::default()).0));
-        let (digest, [responses, scores, weights]) = (body.digest(), body.roots());
-        let Place { netuid, mechanism, .. } = PLACE;
-        let (block, criteria, signer) = (number * 100, self::digest(config), None);
-        let head = Head {
-            number,
-            previous,
-            netuid,
-            mechanism,
-            block,
-            criteria,
-            responses,
-            scores,
-            weights,
-            body: digest,
-            signer,
-        };
+        let place = Place { block: number * 100, ..PLACE };
+        let head = Head::new((number, previous), place, digest(config), &body, None);
         (last, previous) = (bytes.len() as u64, head.digest());
         bytes.extend(frame(&Entry { head, body, signature: None }));
     }
