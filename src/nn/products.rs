@@ -13,6 +13,8 @@
 //! `vpdpwssd`, but the compiler makes one of a `vpmaddwd` and the addition that follows.
 #![deny(clippy::float_arithmetic)]
 
+use std::cell::Cell;
+
 use bytemuck::Zeroable;
 use rayon::prelude::*;
 
@@ -27,14 +29,17 @@ type Quad<W> = [W; 4];
 /// Four inputs of all columns of a panel, column by column.
 pub type Panel<W> = [W; 4 * COLUMNS];
 
-/// Sums of some rows and the columns of a panel.
-type Sums<const ROWS: usize> = [[i32; COLUMNS]; ROWS];
-
 /// Panels that are taken at once: that part of the matrix (32 KiB) stays in the first-level cache.
 const DEPTH: usize = 128;
 
+/// That part of a row. Rows stand one below the other at this distance, so that one address finds them all.
+type Line = [Quad<i16>; DEPTH];
+
+/// Sums of a row and the columns of a panel.
+pub(crate) type Sums = [i32; COLUMNS];
+
 /// Rows that are taken at once: they stay in the second-level cache while the matrix goes by.
-const BLOCK: usize = 192;
+pub(crate) const BLOCK: usize = 256;
 
 /// Panels that `outputs` columns fill, for each four inputs.
 pub fn panels(outputs: usize) -> usize {
@@ -98,21 +103,49 @@ pub fn multiply(a: &[i16], matrix: Matrix<'_>, out: &mut [i32]) {
 
 /// As [`multiply`], with instructions of the caller's choice; what this CPU has not is replaced by [`Instructions::Portable`].
 pub fn multiply_with(instructions: Instructions, a: &[i16], matrix: Matrix<'_>, out: &mut [i32]) {
+    let (a, depth) = (a.as_chunks().0, matrix.depth);
+    let fits = matrix.outputs == 0 || a.len() == out.len() / matrix.outputs * depth;
+    debug_assert!(fits, "the rows are not the matrix's");
+    if fits {
+        run(
+            instructions,
+            #[inline(always)]
+            |row, first, line| line.copy_from_slice(&a[row * depth + first..][..line.len()]),
+            matrix,
+            out,
+            #[inline(always)]
+            |_, _, sums, out| *out = *sums,
+        );
+    }
+}
+
+/// As [`multiply`], of rows that `rows(row, first, line)` writes: their quads from `first` on, as many as `line` takes. What is stored is
+/// what `finish(row, panel, sums, out)` makes of the sums of a row and a panel. Both are compiled for the instructions that are there if they are
+/// marked `#[inline(always)]`.
+pub(crate) fn multiply_rows(
+    rows: impl Fn(usize, usize, &mut [Quad<i16>]),
+    matrix: Matrix<'_>,
+    out: &mut [i32],
+    finish: impl Fn(usize, usize, &Sums, &mut Sums),
+) {
+    run(Instructions::best(), rows, matrix, out, finish);
+}
+
+fn run<R, F>(instructions: Instructions, rows: R, matrix: Matrix<'_>, out: &mut [i32], finish: F)
+where
+    R: Fn(usize, usize, &mut [Quad<i16>]),
+    F: Fn(usize, usize, &Sums, &mut Sums),
+{
     let Matrix { outputs, depth, panels: given } = matrix;
     if out.is_empty() || outputs == 0 {
         return;
     }
-    let rows = out.len() / outputs;
-    let fits = a.len() == rows * 4 * depth && out.len() == rows * outputs && given.len() == panels(outputs) * depth;
+    let fits = out.len().is_multiple_of(outputs) && given.len() == panels(outputs) * depth;
     debug_assert!(fits, "a slice has another size than its matrix");
     if !fits {
         return;
     }
-    if depth == 0 {
-        out.fill(0);
-        return;
-    }
-    let job = Job { a: a.as_chunks().0, matrix, out };
+    let job = Job { rows, matrix, out, finish };
     #[cfg(target_arch = "x86_64")]
     match instructions {
         Instructions::Avx512Vnni => {
@@ -139,102 +172,133 @@ pub fn multiply_with(instructions: Instructions, a: &[i16], matrix: Matrix<'_>, 
 
 /// The innermost loops of a path.
 trait Kernel: Copy {
-    /// Sums over all quads of `panel`, for a group of rows of as many quads.
-    fn sums<const ROWS: usize>(self, group: &[[Quad<i16>; ROWS]], panel: &[Panel<i16>], sums: &mut Sums<ROWS>);
+    /// Sums of some rows over all quads of `panel`, of which there are at most [`DEPTH`].
+    fn sums<const ROWS: usize>(self, lines: &[Line; ROWS], panel: &[Panel<i16>], sums: &mut [Sums; ROWS]);
+}
+
+/// What a thread works with, as it left it the last time.
+#[derive(Default)]
+struct Scratch {
+    lines: Vec<Line>,
+    wide: Vec<Panel<i16>>,
+}
+
+thread_local! {
+    static SCRATCH: Cell<Scratch> = Cell::default();
 }
 
 /// One multiplication.
-struct Job<'a> {
-    a: &'a [Quad<i16>],
+struct Job<'a, R, F> {
+    rows: R,
     matrix: Matrix<'a>,
     out: &'a mut [i32],
+    finish: F,
 }
 
-/// Rows in a group where fewer are left than the path takes at once.
+/// Rows that are multiplied together where fewer are left than the path takes at once.
 const FEW: usize = 4;
 
-impl Job<'_> {
+impl<R, F> Job<'_, R, F>
+where
+    R: Fn(usize, usize, &mut [Quad<i16>]),
+    F: Fn(usize, usize, &Sums, &mut Sums),
+{
     /// Runs it with `ROWS` rows at once, as many as the path has registers for.
     #[inline(always)]
     fn run<K: Kernel, const ROWS: usize>(self, kernel: K) {
         let Matrix { outputs, depth, panels } = self.matrix;
-        let (mut many, mut few) = (Vec::new(), Vec::new());
-        let mut wide = match panels {
-            Panels::Bytes(_) => vec![[0; 4 * COLUMNS]; DEPTH.min(depth)],
-            Panels::Halves(_) => Vec::new(),
-        };
-        for (a, out) in self.a.chunks(BLOCK * depth).zip(self.out.chunks_mut(BLOCK * outputs)) {
-            let rows = a.len() / depth;
-            let (a, rest) = a.split_at(rows / ROWS * ROWS * depth);
-            let (out, rest_out) = out.split_at_mut(rows / ROWS * ROWS * outputs);
-            group::<ROWS>(a, depth, &mut many);
-            group::<FEW>(rest, depth, &mut few);
-            for first in (0..depth).step_by(DEPTH) {
+        let mut scratch = SCRATCH.take();
+        let Scratch { lines, wide } = &mut scratch;
+        wide.resize(DEPTH, [0; 4 * COLUMNS]);
+        for (block, out) in self.out.chunks_mut(BLOCK * outputs).enumerate() {
+            let (begin, count) = (block * BLOCK, out.len() / outputs);
+            let whole = count / ROWS * ROWS;
+            // What stands in lines beyond the last row's is summed up, too, and left out.
+            let padded = whole + (count - whole).next_multiple_of(FEW);
+            lines.resize(lines.len().max(padded), [[0; 4]; DEPTH]);
+            for first in (0..depth.max(1)).step_by(DEPTH) {
                 let last = depth.min(first + DEPTH);
+                for (row, line) in lines[..count].iter_mut().enumerate() {
+                    (self.rows)(begin + row, first, &mut line[..last - first]);
+                }
                 for panel in 0..outputs.div_ceil(COLUMNS) {
                     let quads = panel * depth + first..panel * depth + last;
                     let quads = match panels {
                         Panels::Halves(panels) => &panels[quads],
-                        Panels::Bytes(panels) => widen(&panels[quads], &mut wide),
+                        Panels::Bytes(panels) => widen(&panels[quads], wide),
                     };
-                    let at = At { depth, quad: first, outputs, column: panel * COLUMNS };
-                    at.groups(kernel, &many, quads, out);
-                    at.groups(kernel, &few, quads, rest_out);
+                    let column = panel * COLUMNS;
+                    let at = At { outputs, column, begins: first == 0, ends: last == depth };
+                    let (many, few) = lines[..padded].split_at(whole);
+                    let (out, rest) = out.split_at_mut(whole * outputs);
+                    let finish = &self.finish;
+                    at.multiply::<K, F, ROWS>(kernel, many, quads, out, begin, finish);
+                    at.multiply::<K, F, FEW>(kernel, few, quads, rest, begin + whole, finish);
                 }
             }
         }
+        SCRATCH.set(scratch);
     }
 }
 
 /// Which part of a product.
 #[derive(Clone, Copy)]
 struct At {
-    depth: usize,
-    quad: usize,
     outputs: usize,
     column: usize,
+    /// Whether nothing came before it, and nothing will come after it.
+    begins: bool,
+    ends: bool,
 }
 
 impl At {
-    /// Multiplies whole groups of rows by a part of a panel.
+    /// Multiplies rows by a part of a panel.
     #[inline(always)]
-    fn groups<K: Kernel, const ROWS: usize>(
+    fn multiply<K: Kernel, F: Fn(usize, usize, &Sums, &mut Sums), const ROWS: usize>(
         self,
         kernel: K,
-        groups: &[[Quad<i16>; ROWS]],
+        lines: &[Line],
         panel: &[Panel<i16>],
         out: &mut [i32],
+        begin: usize,
+        finish: &F,
     ) {
         let columns = COLUMNS.min(self.outputs - self.column);
         let mut sums = [[0; COLUMNS]; ROWS];
-        for (group, out) in groups.chunks_exact(self.depth).zip(out.chunks_mut(ROWS * self.outputs)) {
-            kernel.sums(&group[self.quad..][..panel.len()], panel, &mut sums);
-            for (out, sums) in out.chunks_exact_mut(self.outputs).zip(&sums) {
-                let out = &mut out[self.column..][..columns];
-                if self.quad > 0 {
-                    out.iter_mut().zip(sums).for_each(|(out, sum)| *out = out.wrapping_add(*sum));
-                } else if let Some(out) = out.first_chunk_mut() {
-                    *out = *sums;
-                } else {
-                    out.copy_from_slice(&sums[..columns]);
+        let groups = lines.as_chunks::<ROWS>().0.iter().zip(out.chunks_mut(ROWS * self.outputs));
+        for (group, (lines, out)) in groups.enumerate() {
+            kernel.sums(lines, panel, &mut sums);
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let start = row * self.outputs + self.column;
+                // A row that is not there ends the group.
+                let Some(out) = out.get_mut(start..start + columns) else { break };
+                if !self.begins {
+                    match out.first_chunk::<COLUMNS>() {
+                        Some(before) => add(sums, before),
+                        None => add(&mut sums[..columns], out),
+                    }
+                }
+                let at = (begin + group * ROWS + row, self.column / COLUMNS);
+                match out.first_chunk_mut() {
+                    Some(out) if self.ends => finish(at.0, at.1, sums, out),
+                    Some(out) => *out = *sums,
+                    None => {
+                        let mut whole = *sums;
+                        if self.ends {
+                            finish(at.0, at.1, sums, &mut whole);
+                        }
+                        out.copy_from_slice(&whole[..columns]);
+                    }
                 }
             }
         }
     }
 }
 
-/// Rows `[rows][depth]` in groups, `[groups][depth][ROWS]`: so they lie in the order in which they are taken. What the last group
-/// lacks is 0.
 #[inline(always)]
-fn group<const ROWS: usize>(rows: &[Quad<i16>], depth: usize, groups: &mut Vec<[Quad<i16>; ROWS]>) {
-    groups.clear();
-    groups.resize((rows.len() / depth).div_ceil(ROWS) * depth, [[0; 4]; ROWS]);
-    for (rows, group) in rows.chunks(ROWS * depth).zip(groups.chunks_exact_mut(depth)) {
-        for (index, row) in rows.chunks_exact(depth).enumerate() {
-            for (quads, quad) in group.iter_mut().zip(row) {
-                quads[index] = *quad;
-            }
-        }
+fn add(sums: &mut [i32], before: &[i32]) {
+    for (sum, before) in sums.iter_mut().zip(before) {
+        *sum = sum.wrapping_add(*before);
     }
 }
 
@@ -254,15 +318,15 @@ struct Portable;
 
 impl Kernel for Portable {
     #[inline(always)]
-    fn sums<const ROWS: usize>(self, group: &[[Quad<i16>; ROWS]], panel: &[Panel<i16>], all: &mut Sums<ROWS>) {
+    fn sums<const ROWS: usize>(self, lines: &[Line; ROWS], panel: &[Panel<i16>], all: &mut [Sums; ROWS]) {
         // 4 x 16 sums leave registers for the rest where there are 32 of 128 bits.
         const PART: usize = COLUMNS / 2;
         for part in 0..2 {
             let mut sums = [[0_i32; PART]; ROWS];
-            for (quads, panel) in group.iter().zip(panel) {
+            for (at, panel) in panel.iter().enumerate().take(DEPTH) {
                 let weights: &[Quad<i16>; PART] = bytemuck::cast_ref(&panel.as_chunks::<{ 4 * PART }>().0[part]);
-                for (sums, quad) in sums.iter_mut().zip(quads) {
-                    let quad = quad.map(i32::from);
+                for (sums, line) in sums.iter_mut().zip(lines) {
+                    let quad = line[at].map(i32::from);
                     for (sum, weights) in sums.iter_mut().zip(weights) {
                         for (factor, weight) in quad.iter().zip(weights) {
                             *sum = sum.wrapping_add(factor * i32::from(*weight));
@@ -280,8 +344,9 @@ impl Kernel for Portable {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{__m256i, __m512i};
+    use std::array::from_fn;
 
-    use super::{COLUMNS, Job, Kernel, Panel, Quad, Sums};
+    use super::{COLUMNS, DEPTH, Job, Kernel, Line, Panel, Quad, Sums};
 
     pulp::simd_type! {
         pub(super) struct Vnni {
@@ -306,9 +371,13 @@ mod x86 {
     /// Work that is compiled for the CPU features of `$simd`, with `$rows` rows at once.
     macro_rules! on {
         ($name:ident, $simd:ident, $rows:literal) => {
-            pub(super) struct $name<'a>(pub(super) $simd, pub(super) Job<'a>);
+            pub(super) struct $name<'a, R, F>(pub(super) $simd, pub(super) Job<'a, R, F>);
 
-            impl pulp::NullaryFnOnce for $name<'_> {
+            impl<R, F> pulp::NullaryFnOnce for $name<'_, R, F>
+            where
+                R: Fn(usize, usize, &mut [Quad<i16>]),
+                F: Fn(usize, usize, &Sums, &mut Sums),
+            {
                 type Output = ();
 
                 #[inline(always)]
@@ -329,31 +398,27 @@ mod x86 {
         ($simd:ident) => {
             impl Kernel for $simd {
                 #[inline(always)]
-                fn sums<const ROWS: usize>(
-                    self,
-                    group: &[[Quad<i16>; ROWS]],
-                    panel: &[Panel<i16>],
-                    all: &mut Sums<ROWS>,
-                ) {
+                fn sums<const ROWS: usize>(self, lines: &[Line; ROWS], panel: &[Panel<i16>], all: &mut [Sums; ROWS]) {
                     const PART: usize = COLUMNS / 2;
                     let simd = self.foundation;
+                    let [even, odd]: [__m512i; 2] =
+                        [0, 1].map(|odd| bytemuck::cast(from_fn::<i32, 16, _>(|at| 2 * at as i32 + odd)));
                     for part in 0..2 {
                         // A column has two sums side by side: of the first and of the second two of each four inputs.
                         let mut sums = [[simd._mm512_setzero_si512(); 2]; ROWS];
-                        for (quads, panel) in group.iter().zip(panel) {
+                        for (at, panel) in panel.iter().enumerate().take(DEPTH) {
                             let weights: [__m512i; 2] = bytemuck::cast(panel.as_chunks::<{ 4 * PART }>().0[part]);
-                            for (sums, quad) in sums.iter_mut().zip(quads) {
-                                let quad = simd._mm512_set1_epi64(bytemuck::cast(*quad));
+                            for (sums, line) in sums.iter_mut().zip(lines) {
+                                let quad = simd._mm512_set1_epi64(bytemuck::cast(line[at]));
                                 for (sum, weights) in sums.iter_mut().zip(weights) {
                                     *sum = simd._mm512_add_epi32(*sum, self.words._mm512_madd_epi16(quad, weights));
                                 }
                             }
                         }
-                        for (all, sums) in all.iter_mut().zip(sums) {
-                            let sums: [i32; PART] = bytemuck::cast(sums.map(|sums| {
-                                let second = simd._mm512_srli_epi64::<32>(sums);
-                                simd._mm512_cvtepi64_epi32(simd._mm512_add_epi32(sums, second))
-                            }));
+                        for (all, [low, high]) in all.iter_mut().zip(sums) {
+                            let first = simd._mm512_permutex2var_epi32(low, even, high);
+                            let second = simd._mm512_permutex2var_epi32(low, odd, high);
+                            let sums: [i32; PART] = bytemuck::cast(simd._mm512_add_epi32(first, second));
                             all[part * PART..][..PART].copy_from_slice(&sums);
                         }
                     }
@@ -367,14 +432,14 @@ mod x86 {
 
     impl Kernel for Avx2 {
         #[inline(always)]
-        fn sums<const ROWS: usize>(self, group: &[[Quad<i16>; ROWS]], panel: &[Panel<i16>], all: &mut Sums<ROWS>) {
+        fn sums<const ROWS: usize>(self, lines: &[Line; ROWS], panel: &[Panel<i16>], all: &mut [Sums; ROWS]) {
             const PART: usize = COLUMNS / 4;
             for part in 0..4 {
                 let mut sums = [[self.avx._mm256_setzero_si256(); 2]; ROWS];
-                for (quads, panel) in group.iter().zip(panel) {
+                for (at, panel) in panel.iter().enumerate().take(DEPTH) {
                     let weights: [__m256i; 2] = bytemuck::cast(panel.as_chunks::<{ 4 * PART }>().0[part]);
-                    for (sums, quad) in sums.iter_mut().zip(quads) {
-                        let quad = self.avx._mm256_set1_epi64x(bytemuck::cast(*quad));
+                    for (sums, line) in sums.iter_mut().zip(lines) {
+                        let quad = self.avx._mm256_set1_epi64x(bytemuck::cast(line[at]));
                         for (sum, weights) in sums.iter_mut().zip(weights) {
                             *sum = self.avx2._mm256_add_epi32(*sum, self.avx2._mm256_madd_epi16(quad, weights));
                         }

@@ -90,6 +90,9 @@ struct Workspace {
     weights: Vec<i16>,
     /// `[ROWS][head]`.
     sums: Vec<i32>,
+    /// A token's queries or keys, `[heads][head]`, and four tokens' values.
+    row: Vec<i16>,
+    four: Vec<i16>,
 }
 
 /// One sequence, all heads.
@@ -105,7 +108,7 @@ fn mix(projected: &[i32], mixed: &mut [i32], heads: usize, head: usize, workspac
         64 => workspace.prepare::<64>(projected, length, heads, 64),
         _ => workspace.prepare::<0>(projected, length, heads, head),
     }
-    let Workspace { queries, query_steps, keys, key_steps, values, scores, weights, sums } = workspace;
+    let Workspace { queries, query_steps, keys, key_steps, values, scores, weights, sums, .. } = workspace;
     let depths = [columns / COLUMNS * (head / 4), panels(head) * (columns / 4)];
     for h in 0..heads {
         let keys = Panels::Halves(&keys[h * depths[0]..][..depths[0]]);
@@ -147,6 +150,8 @@ impl Workspace {
         self.scores.resize(ROWS * columns, 0);
         self.weights.resize(ROWS * columns, 0);
         self.sums.resize(ROWS * head, 0);
+        self.row.resize(heads * head, 0);
+        self.four.resize(4 * heads * head, 0);
     }
 
     /// Brings queries, keys and values to 8, 8 and 16 bits and to their places, token by token as they lie. `HEAD` is the width of a
@@ -157,34 +162,42 @@ impl Workspace {
         let width = heads * head;
         let columns = panels(length) * COLUMNS;
         let (of_keys, of_values) = (columns / COLUMNS * (head / 4), panels(head) * (columns / 4));
-        let mut counts = [0_i16; WIDEST_HEAD];
-        for (token, row) in projected.chunks_exact(3 * width).enumerate() {
-            for h in 0..heads {
-                let [query, key, value] = [0, 1, 2].map(|part| &row[part * width + h * head..][..head]);
-                let step = Step::of_8(largest(query));
-                self.query_steps[h * length + token] = step.size;
-                for (to, number) in self.queries[(h * length + token) * head..][..head].iter_mut().zip(query) {
-                    *to = step.count(*number) as i16;
-                }
+        let Self { queries, query_steps, keys, key_steps, values, row, four, .. } = self;
+        for (token, projected) in projected.chunks_exact(3 * width).enumerate() {
+            let (query, rest) = projected.split_at(width);
+            let (key, value) = rest.split_at(width);
 
-                let step = Step::of_8(largest(key));
-                self.key_steps[h * columns + token] = step.size;
-                let counts = &mut counts[..head];
-                for (to, number) in counts.iter_mut().zip(key) {
-                    *to = step.count(*number) as i16;
-                }
-                let panels = &mut self.keys[h * of_keys + token / COLUMNS * (head / 4)..][..head / 4];
+            count(query, head, row, |h, step| query_steps[h * length + token] = step);
+            for (h, counts) in row.chunks_exact(head).enumerate() {
+                queries[(h * length + token) * head..][..head].copy_from_slice(counts);
+            }
+
+            count(key, head, row, |h, step| key_steps[h * columns + token] = step);
+            for (h, counts) in row.chunks_exact(head).enumerate() {
+                let panels = &mut keys[h * of_keys + token / COLUMNS * (head / 4)..][..head / 4];
                 for (panel, quad) in panels.iter_mut().zip(counts.as_chunks::<4>().0) {
                     panel[4 * (token % COLUMNS)..][..4].copy_from_slice(quad);
                 }
+            }
 
-                for (to, number) in counts.iter_mut().zip(value) {
-                    *to = round_shift(*number, 6) as i16;
-                }
-                for (index, numbers) in counts.chunks(COLUMNS).enumerate() {
-                    let panel = &mut self.values[h * of_values + index * (columns / 4) + token / 4];
-                    for (column, number) in panel.as_chunks_mut::<4>().0.iter_mut().zip(numbers) {
-                        column[token % 4] = *number;
+            // Values stand in quads of four tokens.
+            let last = token + 1 == length;
+            if token % 4 == 0 && token + 4 > length {
+                four.fill(0);
+            }
+            for (to, number) in four[token % 4 * width..][..width].iter_mut().zip(value) {
+                *to = round_shift(*number, 6) as i16;
+            }
+            if token % 4 == 3 || last {
+                let [a, b, c, d] = [0, 1, 2, 3].map(|row| &four[row * width..][..width]);
+                for h in 0..heads {
+                    for (chunk, at) in (h * head..(h + 1) * head).step_by(COLUMNS).enumerate() {
+                        let at = at..(at + COLUMNS).min((h + 1) * head);
+                        let panel = &mut values[h * of_values + chunk * (columns / 4) + token / 4];
+                        let numbers = a[at.clone()].iter().zip(&b[at.clone()]).zip(c[at.clone()].iter().zip(&d[at]));
+                        for (quad, ((a, b), (c, d))) in panel.as_chunks_mut::<4>().0.iter_mut().zip(numbers) {
+                            *quad = [*a, *b, *c, *d];
+                        }
                     }
                 }
             }
@@ -192,34 +205,34 @@ impl Workspace {
     }
 }
 
+/// Numbers of each head in steps of 8 bits; `tell` gets a head and its step.
+#[inline(always)]
+fn count(numbers: &[i32], head: usize, counts: &mut [i16], mut tell: impl FnMut(usize, u32)) {
+    for (h, (counts, numbers)) in counts.chunks_exact_mut(head).zip(numbers.chunks_exact(head)).enumerate() {
+        let step = Step::of_8(largest(numbers));
+        tell(h, step.size);
+        for (count, number) in counts.iter_mut().zip(numbers) {
+            *count = step.count(*number) as i16;
+        }
+    }
+}
+
 /// Turns a query's products with all keys into the keys' weights, Q15; the first `length` keys count. `scores` is used up.
 #[inline(always)]
 fn weigh(scores: &mut [i32], weights: &mut [i16], query_step: u32, key_steps: &[u32], length: usize) {
-    let scores = scores.as_chunks_mut::<COLUMNS>().0;
-    let weights = weights.as_chunks_mut::<COLUMNS>().0;
-    let counts = |panel: usize, column: usize| panel * COLUMNS + column < length;
-
-    let mut most = [i32::MIN; COLUMNS];
-    for (panel, (scores, steps)) in scores.iter_mut().zip(key_steps.as_chunks::<COLUMNS>().0).enumerate() {
-        for column in 0..COLUMNS {
-            scores[column] = score(scores[column], query_step, steps[column]);
-            most[column] = most[column].max(if counts(panel, column) { scores[column] } else { i32::MIN });
-        }
+    for (value, step) in scores.iter_mut().zip(key_steps) {
+        *value = score(*value, query_step, *step);
     }
-    let most = most.iter().fold(i32::MIN, |most, score| most.max(*score));
+    let most = scores[..length].iter().fold(i32::MIN, |most, score| *score.max(&most));
 
-    let mut totals = [0; COLUMNS];
-    for (panel, (weights, scores)) in weights.iter_mut().zip(&*scores).enumerate() {
-        for column in 0..COLUMNS {
-            let power = exp2(most.wrapping_sub(scores[column]) as u32);
-            let power = if counts(panel, column) { power } else { 0 };
-            totals[column] += u32::from(power);
-            weights[column] = power as i16;
-        }
+    for (weight, score) in weights.iter_mut().zip(scores) {
+        *weight = exp2(most.wrapping_sub(*score) as u32) as i16;
     }
-    let share = Share::new(totals.iter().sum());
+    // The last panel may have columns without a key.
+    weights[length..].fill(0);
+    let share = Share::new(weights.iter().fold(0, |total, weight| total + u32::from(*weight as u16)));
 
-    for weight in weights.as_flattened_mut() {
+    for weight in weights {
         *weight = share.of((*weight as u16).into()) as i16;
     }
 }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::arithmetic::{GELU_ENTRIES, gelu, multiply_shift};
 use super::row::{self, data};
 use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl, vectorised};
-use crate::nn::products::{self, Matrix, Panel, Panels, multiply, panels};
+use crate::nn::products::{self, BLOCK, COLUMNS, Matrix, Panel, Panels, Sums, multiply_rows, panels};
 
 /// See [`KERNEL`].
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -62,12 +62,6 @@ pub(crate) fn pack_weights(weights: &[i8], columns: usize, inputs: usize) -> Vec
     products::pack(weights, columns, inputs).iter().flat_map(|panel| row::pack_bytes(panel)).collect()
 }
 
-/// Rows that one thread multiplies together: several times as many blocks as threads, each large enough for the weights to be worth
-/// their way.
-fn block(rows: usize) -> usize {
-    rows.div_ceil(rayon::current_num_threads()).next_multiple_of(12).clamp(24, 192)
-}
-
 fn linear(args: &mut Args<'_>) {
     let params: Params = args.params();
     let (quantised, steps) = (args.read::<[u32; 2]>(0), args.read::<u32>(1));
@@ -76,63 +70,75 @@ fn linear(args: &mut Args<'_>) {
     let out = args.write::<i32>(5);
     let (rows, outputs, depth) = (params.rows as usize, 4 * params.quads as usize, params.depth as usize);
     let matrix = Matrix { outputs, depth, panels: Panels::Bytes(&weights[..panels(outputs) * depth]) };
-    let scales = Scales::new(&columns[..outputs]);
+    let scales: Vec<Scales> = columns[..outputs].chunks(COLUMNS).map(Scales::new).collect();
     let table = table.map(Gelu::new);
-    let block = block(rows);
+    // Blocks of one size, of as many rows as are multiplied together: enough for the weights to be worth their way.
+    let block = rows.div_ceil(rows.div_ceil(BLOCK).max(1)).next_multiple_of(12);
     let blocks = out[..rows * outputs].par_chunks_mut(block * outputs).zip(steps.par_chunks(block));
-    blocks.zip(quantised.par_chunks(block * depth)).for_each_init(Vec::new, |inputs, ((out, steps), quantised)| {
-        inputs.resize(out.len() / outputs * 4 * depth, 0);
-        vectorised(
+    blocks.zip(quantised.par_chunks(block * depth)).for_each(|((out, steps), quantised)| {
+        multiply_rows(
             #[inline(always)]
-            || join(quantised, inputs),
-        );
-        multiply(inputs, matrix, out);
-        vectorised(
+            |row, first, line| join(&quantised[row * depth + first..][..line.len()], line),
+            matrix,
+            out,
             #[inline(always)]
-            || {
-                for (row, step) in out.chunks_exact_mut(outputs).zip(steps) {
-                    scales.apply(row, *step);
-                    if let Some(table) = &table {
-                        table.apply(row);
-                    }
-                }
-            },
+            |row, panel, sums, out| scales[panel].apply(sums, steps[row], out),
         );
+        if let Some(table) = &table {
+            vectorised(
+                #[inline(always)]
+                || table.apply(out),
+            );
+        }
     });
 }
 
 /// Upper and lower parts as one number again.
 #[inline(always)]
-fn join(quantised: &[[u32; 2]], inputs: &mut [i16]) {
-    for (four, [high, low]) in inputs.as_chunks_mut::<4>().0.iter_mut().zip(quantised) {
+fn join(quantised: &[[u32; 2]], inputs: &mut [[i16; 4]]) {
+    for (four, [high, low]) in inputs.iter_mut().zip(quantised) {
         for ((input, high), low) in four.iter_mut().zip(high.to_le_bytes()).zip(low.to_le_bytes()) {
             *input = 128 * i16::from(high as i8) + i16::from(low as i8);
         }
     }
 }
 
-/// What [`Column`]s hold, each kind side by side.
+/// What the [`Column`]s of a panel hold, each kind side by side; beyond the last column, nothing.
 struct Scales {
-    steps: Vec<u32>,
-    bias: Vec<i32>,
-    shifts: Vec<u32>,
+    steps: [u32; COLUMNS],
+    bias: [i32; COLUMNS],
+    /// One less than the bits that are dropped.
+    shifts: [u64; COLUMNS],
+    /// The largest step.
+    largest: u32,
 }
 
 impl Scales {
     fn new(columns: &[Column]) -> Self {
-        Self {
-            steps: columns.iter().map(|column| column.step).collect(),
-            bias: columns.iter().map(|column| column.bias).collect(),
-            shifts: columns.iter().map(|column| column.shift).collect(),
+        let mut scales = Self { steps: [0; COLUMNS], bias: [0; COLUMNS], shifts: [0; COLUMNS], largest: 0 };
+        for (at, column) in columns.iter().enumerate() {
+            (scales.steps[at], scales.bias[at]) = (column.step, column.bias);
+            scales.shifts[at] = u64::from(column.shift.saturating_sub(1));
+            scales.largest = scales.largest.max(column.step);
         }
+        scales
     }
 
-    /// From sums to outputs.
+    /// From sums to outputs, of a row with this step.
     #[inline(always)]
-    fn apply(&self, row: &mut [i32], step: u32) {
+    fn apply(&self, sums: &Sums, step: u32, out: &mut Sums) {
         let columns = self.steps.iter().zip(&self.bias).zip(&self.shifts);
-        for (value, ((by, bias), shift)) in row.iter_mut().zip(columns) {
-            *value = multiply_shift(*value, step.wrapping_mul(*by), *shift).wrapping_add(*bias);
+        if step.checked_mul(self.largest).is_some_and(|largest| largest < 1 << 31) {
+            // So it is with any checked model, and a product of two signed numbers is one instruction where that of a signed and an unsigned
+            // one is several. It is rounded as `multiply_shift` does, in two shifts.
+            for ((out, sum), ((by, bias), shift)) in out.iter_mut().zip(sums).zip(columns) {
+                let product = i64::from(*sum) * i64::from((step * by) as i32);
+                *out = ((((product >> shift) + 1) >> 1) as i32).wrapping_add(*bias);
+            }
+        } else {
+            for ((out, sum), ((by, bias), shift)) in out.iter_mut().zip(sums).zip(columns) {
+                *out = multiply_shift(*sum, step.wrapping_mul(*by), *shift as u32 + 1).wrapping_add(*bias);
+            }
         }
     }
 }
@@ -156,15 +162,15 @@ impl<'a> Gelu<'a> {
     }
 
     #[inline(always)]
-    fn apply(&self, row: &mut [i32]) {
+    fn apply(&self, numbers: &mut [i32]) {
         match self {
             Self::Pairs(pairs) => {
-                for value in row {
+                for value in numbers {
                     *value = gelu(*value, |entry| (i32::from(pairs[entry] as i16), pairs[entry] >> 16));
                 }
             }
             Self::Plain(table) => {
-                for value in row {
+                for value in numbers {
                     *value = gelu(*value, |entry| (table[entry], table[entry + 1].wrapping_sub(table[entry])));
                 }
             }

@@ -11,12 +11,15 @@ pub(crate) const WIDEST: usize = 1024;
 #[inline(always)]
 pub(super) fn scale(row: &mut [i32]) -> Reciprocal {
     let scaling = Scaling::new(largest(row));
-    let mut squares = 0;
+    // Sums of the squares' lower and upper 16 bits: of up to 2^16 squares they fit 32 bits.
+    let (mut lower, mut upper) = (0, 0);
     for x in &mut *row {
         *x = scaling.apply(*x);
-        squares += (*x * *x) as u64;
+        let square = (*x * *x) as u32;
+        lower += square & 0xffff;
+        upper += square >> 16;
     }
-    Reciprocal::new(squares)
+    Reciprocal::new(u64::from(lower) + (u64::from(upper) << 16))
 }
 
 /// Gains and biases of a norm, each side by side.
@@ -50,14 +53,18 @@ pub(super) fn normalise(row: &mut [i32], norm: &Norm) {
 /// Makes inputs of a matrix product of `row`, and returns their step.
 #[inline(always)]
 pub(super) fn quantise(row: &[i32], quantised: &mut [[u32; 2]]) -> u32 {
+    /// Numbers that are brought to bytes before those become words: either is a loop that vectors take as it stands.
+    const PART: usize = 256;
     let step = Step::of_14(largest(row));
-    for (numbers, words) in row.chunks_exact(4).zip(quantised) {
-        let mut bytes = [[0; 4]; 2];
-        for (at, x) in numbers.iter().enumerate() {
-            let (high, low) = split(step.count(*x));
-            (bytes[0][at], bytes[1][at]) = (high as u8, low as u8);
+    let (mut high, mut low) = ([0; PART], [0; PART]);
+    for (numbers, words) in row.chunks(PART).zip(quantised.chunks_mut(PART / 4)) {
+        for ((high, low), x) in high.iter_mut().zip(&mut low).zip(numbers) {
+            let (upper, lower) = split(step.count(*x));
+            (*high, *low) = (upper as u8, lower as u8);
         }
-        *words = bytes.map(u32::from_le_bytes);
+        for (word, (high, low)) in words.iter_mut().zip(high.as_chunks().0.iter().zip(low.as_chunks().0)) {
+            *word = [*high, *low].map(u32::from_le_bytes);
+        }
     }
     step.size
 }

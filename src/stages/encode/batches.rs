@@ -1,6 +1,10 @@
 //! What every encoder does around its layers: looks at token sequences, packs them into batches, puts rows back into order.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use bytemuck::Pod;
+use rayon::prelude::*;
 
 use crate::device::{Device, Download};
 use crate::nn::{TokenBatch, plan};
@@ -24,15 +28,14 @@ pub(super) fn check(sequences: &[&[u32]], vocabulary: usize, max_tokens: usize) 
     Ok(())
 }
 
-/// Tokens that one batch may hold, so that its largest activation fits a binding, be it the three projections of rows of `width` or the
-/// inner layer, and all of it what the device's budget leaves.
-pub(super) fn tokens(device: &Device, width: usize, inner: usize) -> usize {
-    let limits = device.limits();
+/// Tokens that may be on their way at a time, so that a batch's largest activation fits a binding, be it the three projections of rows of
+/// `width` or the inner layer, and all of it what the device's budget leaves.
+fn most_tokens(device: &Device, width: usize, inner: usize) -> usize {
     let widest = 4 * inner.max(3 * width) as u64;
     // Five rows of activations and the inner one, the inputs of products, and what goes in and out: more than either encoder takes.
     let all = (40 * width + 8 * inner + 64) as u64;
-    let most = (limits.binding_bytes / widest).min(device.left().map_or(u64::MAX, |left| left / all));
-    limits.batch_tokens.min(usize::try_from(most).unwrap_or(usize::MAX)).max(1)
+    let most = (device.limits().binding_bytes / widest).min(device.left().map_or(u64::MAX, |left| left / all));
+    usize::try_from(most).unwrap_or(usize::MAX).max(1)
 }
 
 /// Sequences in batches.
@@ -40,44 +43,112 @@ pub(super) struct Batches<'a> {
     sequences: &'a [&'a [u32]],
     batches: Vec<Vec<usize>>,
     /// Tokens of the largest batch.
-    pub(super) largest: usize,
+    largest: usize,
+    /// Batches that are on their way at a time.
+    lanes: usize,
 }
 
 impl<'a> Batches<'a> {
-    /// Batches of at most `budget` tokens, or of a single sequence.
-    pub(super) fn new(sequences: &'a [&'a [u32]], budget: usize) -> Self {
+    /// Batches for `device`, with rows of `width` and an inner layer of `inner` numbers. A sequence that is too long for any is one by itself.
+    ///
+    /// With `lane` the threads of the CPU take their own batches, of so many tokens, through all layers, instead of sharing each.
+    pub(super) fn new(
+        device: &Device,
+        sequences: &'a [&'a [u32]],
+        width: usize,
+        inner: usize,
+        lane: Option<usize>,
+    ) -> Self {
+        let most = most_tokens(device, width, inner);
+        match lane.filter(|_| device.is_cpu()) {
+            Some(tokens) => {
+                Self::with(sequences, tokens.min(most), |largest| (most / largest).min(rayon::current_num_threads()))
+            }
+            None => Self::with(sequences, device.limits().batch_tokens.min(most), |_| 1),
+        }
+    }
+
+    /// Batches of at most `budget` tokens, or of a single sequence, in as many lanes as `lanes` makes of the largest one's tokens.
+    fn with(sequences: &'a [&'a [u32]], budget: usize, lanes: impl Fn(usize) -> usize) -> Self {
         let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.len()).collect();
         let batches = plan(&lengths, budget);
         let tokens = |batch: &Vec<usize>| batch.iter().map(|index| lengths[*index]).sum();
-        let largest = batches.iter().map(tokens).max().unwrap_or(0);
-        Self { sequences, batches, largest }
+        let largest = batches.iter().map(tokens).max().unwrap_or(0).max(1);
+        let lanes = lanes(largest).clamp(1, batches.len().max(1));
+        Self { sequences, batches, largest, lanes }
     }
 
-    /// Runs `forward` on each batch and gathers its rows of `width`, in the order of the sequences. One batch is on its way
-    /// back while the next is computed.
-    pub(super) fn run<T: Pod>(
+    /// Runs `forward` on each batch and gathers its rows of `width`, in the order of the sequences. A lane has a workspace of its own;
+    /// in each, one batch is on its way back while the next is computed.
+    pub(super) fn run<T: Pod + Send + Sync, W: Send>(
         &self,
         width: usize,
-        mut forward: impl FnMut(&TokenBatch) -> Result<Download<T>>,
+        workspaces: &Workspaces<W>,
+        make: impl Fn(usize) -> Result<W> + Sync,
+        forward: impl Fn(&W, &TokenBatch) -> Result<Download<T>> + Sync,
     ) -> Result<Vec<T>> {
-        let mut rows = vec![T::zeroed(); self.sequences.len() * width];
-        let mut settle = |batch: &[usize], download: Download<T>| -> Result<()> {
-            for (index, row) in batch.iter().zip(download.wait()?.chunks_exact(width)) {
-                rows[index * width..][..width].copy_from_slice(row);
+        let next = AtomicUsize::new(0);
+        let lane = |_| -> Result<(Vec<(&Vec<usize>, Vec<T>)>, (usize, W))> {
+            let ready = match workspaces.take(self.largest) {
+                Some(ready) => ready,
+                None => (self.largest, make(self.largest)?),
+            };
+            let (mut settled, mut flying) = (Vec::new(), None);
+            while let Some(batch) = self.batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let tokens = TokenBatch::pack(batch.iter().map(|index| self.sequences[*index]));
+                let download = forward(&ready.1, &tokens)?;
+                if let Some((batch, download)) = flying.replace((batch, download)) {
+                    settled.push((batch, Download::wait(download)?));
+                }
             }
-            Ok(())
+            if let Some((batch, download)) = flying {
+                settled.push((batch, download.wait()?));
+            }
+            Ok((settled, ready))
         };
-        let mut flying: Option<(&[usize], Download<T>)> = None;
-        for batch in &self.batches {
-            let tokens = TokenBatch::pack(batch.iter().map(|index| self.sequences[*index]));
-            let download = forward(&tokens)?;
-            if let Some((batch, download)) = flying.replace((batch, download)) {
-                settle(batch, download)?;
+        // On one lane this thread waits for nobody.
+        let lanes: Vec<_> = match self.lanes {
+            1 => vec![lane(0)?],
+            lanes => (0..lanes).into_par_iter().with_max_len(1).map(lane).collect::<Result<_>>()?,
+        };
+        let mut rows = vec![T::zeroed(); self.sequences.len() * width];
+        for (settled, ready) in lanes {
+            workspaces.keep(ready);
+            for (batch, found) in settled {
+                for (index, row) in batch.iter().zip(found.chunks_exact(width)) {
+                    rows[index * width..][..width].copy_from_slice(row);
+                }
             }
-        }
-        if let Some((batch, download)) = flying {
-            settle(batch, download)?;
         }
         Ok(rows)
+    }
+}
+
+/// Workspaces that wait for the next batches, each with the tokens that it has room for.
+#[derive(Debug)]
+pub(super) struct Workspaces<W> {
+    ready: Mutex<Vec<(usize, W)>>,
+    /// Whether any are kept: where memory is short, other stages need it meanwhile.
+    keeps: bool,
+}
+
+impl<W> Workspaces<W> {
+    pub(super) fn new(device: &Device) -> Self {
+        Self { ready: Mutex::default(), keeps: device.budget().is_none() }
+    }
+
+    fn ready(&self) -> MutexGuard<'_, Vec<(usize, W)>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One with room for so many tokens; a smaller one makes place for it.
+    fn take(&self, tokens: usize) -> Option<(usize, W)> {
+        self.ready().pop().filter(|(room, _)| *room >= tokens)
+    }
+
+    fn keep(&self, workspace: (usize, W)) {
+        if self.keeps {
+            self.ready().push(workspace);
+        }
     }
 }

@@ -2,11 +2,10 @@
 #![deny(clippy::float_arithmetic)]
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use bytemuck::bytes_of;
 
-use super::batches::{self, Batches};
+use super::batches::{self, Batches, Workspaces};
 use super::self_test;
 use crate::device::{Binding, Buffer, Call, Device, Download};
 use crate::nn::TokenBatch;
@@ -21,6 +20,10 @@ use crate::{Error, Result};
 
 /// The most tokens of a text for which no number leaves its range.
 const MOST_TOKENS: usize = 512;
+
+/// Tokens of a batch that one thread of the CPU takes through all layers: so many that weights are worth their way to the core, so few that
+/// activations stay near it, in a second-level cache for the most part.
+const LANE_TOKENS: usize = 384;
 
 /// An encoder in integers with its weights on a device.
 #[derive(Debug)]
@@ -38,7 +41,7 @@ pub struct ExactEncoder {
     norm: Buffer<i32>,
     layers: Vec<Layer>,
     gelu: Buffer<i32>,
-    workspace: Mutex<Option<Workspace>>,
+    workspaces: Workspaces<Workspace>,
 }
 
 #[derive(Debug)]
@@ -69,7 +72,6 @@ struct Inputs {
 /// Activations of one batch, reused from batch to batch.
 #[derive(Debug)]
 struct Workspace {
-    tokens: usize,
     hidden: Buffer<i32>,
     other: Buffer<i32>,
     projected: Buffer<i32>,
@@ -143,7 +145,7 @@ impl ExactEncoder {
             norm: norm(&model.embedding_norm)?,
             layers: layers.collect::<Result<_>>()?,
             gelu: device.upload(&model.gelu)?,
-            workspace: Mutex::default(),
+            workspaces: Workspaces::new(device),
         })
     }
 
@@ -179,15 +181,13 @@ impl ExactEncoder {
     pub fn encode<S: AsRef<[u32]>>(&self, sequences: &[S]) -> Result<Vec<i16>> {
         let sequences: Vec<&[u32]> = sequences.iter().map(AsRef::as_ref).collect();
         batches::check(&sequences, self.vocabulary, self.max_tokens)?;
-        let batches = Batches::new(&sequences, batches::tokens(&self.device, self.width, self.inner));
-        let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
-        let ready = match workspace.take().filter(|ready| ready.tokens >= batches.largest) {
-            Some(ready) => ready,
-            None => self.workspace(batches.largest)?,
-        };
-        let words = batches.run(self.width / 2, |tokens| self.forward(&ready, tokens, None))?;
-        // Where memory is short, other stages need it now.
-        *workspace = Some(ready).filter(|_| self.device.budget().is_none());
+        let batches = Batches::new(&self.device, &sequences, self.width, self.inner, Some(LANE_TOKENS));
+        let words = batches.run(
+            self.width / 2,
+            &self.workspaces,
+            |tokens| self.workspace(tokens),
+            |workspace, tokens| self.forward(workspace, tokens, None),
+        )?;
         Ok(words.into_iter().flat_map(unpack_halves).collect())
     }
 
@@ -210,7 +210,6 @@ impl ExactEncoder {
             Ok(Inputs { numbers: device.zeros(tokens * width / 4)?, steps: device.zeros(tokens)? })
         };
         Ok(Workspace {
-            tokens,
             hidden: device.zeros(tokens * self.width)?,
             other: device.zeros(tokens * self.width)?,
             projected: device.zeros(tokens * 3 * self.width)?,

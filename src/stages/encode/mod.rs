@@ -9,9 +9,8 @@ pub mod self_test;
 pub use exact::ExactEncoder;
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
-use batches::Batches;
+use batches::{Batches, Workspaces};
 use bytemuck::bytes_of;
 
 use crate::Result;
@@ -36,7 +35,7 @@ pub struct Encoder {
     places: Buffer<f32>,
     norm: Norm,
     layers: Vec<Layer>,
-    workspace: Mutex<Option<Workspace>>,
+    workspaces: Workspaces<Workspace>,
 }
 
 #[derive(Debug)]
@@ -67,7 +66,6 @@ struct Layer {
 /// Activations of one batch, reused from batch to batch.
 #[derive(Debug)]
 struct Workspace {
-    tokens: usize,
     hidden: Buffer<f32>,
     other: Buffer<f32>,
     projected: Buffer<f32>,
@@ -136,7 +134,7 @@ impl Encoder {
             places,
             norm,
             layers,
-            workspace: Mutex::default(),
+            workspaces: Workspaces::new(device),
         })
     }
 
@@ -167,18 +165,13 @@ impl Encoder {
     /// [`Error::Device`](crate::Error::Device) if the device fails.
     pub fn encode(&self, sequences: &[&[u32]]) -> Result<Vec<f32>> {
         batches::check(sequences, self.config.vocabulary, self.max_tokens)?;
-        let batches =
-            Batches::new(sequences, batches::tokens(&self.device, self.config.hidden, self.config.intermediate));
-
-        let mut workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
-        let ready = match workspace.take().filter(|ready| ready.tokens >= batches.largest) {
-            Some(ready) => ready,
-            None => Workspace::new(&self.device, &self.config, batches.largest)?,
-        };
-        let rows = batches.run(self.config.hidden, |tokens| self.forward(&ready, tokens))?;
-        // Where memory is short, other stages need it now.
-        *workspace = Some(ready).filter(|_| self.device.budget().is_none());
-        Ok(rows)
+        // All threads share a batch: each product lays its weights out anew, which only many rows are worth.
+        Batches::new(&self.device, sequences, self.config.hidden, self.config.intermediate, None).run(
+            self.config.hidden,
+            &self.workspaces,
+            |tokens| Workspace::new(&self.device, &self.config, tokens),
+            |workspace, tokens| self.forward(workspace, tokens),
+        )
     }
 
     /// One batch: from token ids to unit rows, all on the device.
@@ -337,7 +330,6 @@ impl Encoder {
 impl Workspace {
     fn new(device: &Device, config: &ModelConfig, tokens: usize) -> Result<Self> {
         Ok(Self {
-            tokens,
             hidden: device.zeros(tokens * config.hidden)?,
             other: device.zeros(tokens * config.hidden)?,
             projected: device.zeros(tokens * 3 * config.hidden)?,
