@@ -49,12 +49,13 @@ POSITIONS = 2048  # tokens of a llama.cpp context and batch
 
 
 def choose_pairs(rows, prompts, miners):
-    """The first responses to each of the first prompts, in order of the file: {prompt, response}."""
+    """The first different responses to each of the first prompts, in order of the file: {prompt, response}."""
     chosen, texts = {}, {}
     for row in rows:
         texts.setdefault(row["prompt_id"], row.get("prompt"))
         group = chosen.setdefault(row["prompt_id"], [])
-        if len(group) < miners and row["response"].strip():
+        # tauscore reads the same pair once, which is not what is measured here.
+        if len(group) < miners and row["response"].strip() and row["response"] not in group:
             group.append(row["response"])
     return [
         {"prompt": texts[prompt], "response": response}

@@ -4,7 +4,7 @@
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl};
+use crate::device::{Access, Args, Data, Kernel, Noise, Parity, Sample, Wgsl, vectorised};
 
 /// See [`KERNEL`].
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -59,12 +59,17 @@ fn rotary(args: &mut Args<'_>) {
     let rows = projected[..tokens * pitch].par_chunks_exact_mut(pitch).zip(positions);
     rows.with_min_len(16).for_each(|(row, position)| {
         let turns = &turns[*position as usize * pairs..][..pairs];
-        for head in row.chunks_exact_mut(2 * pairs).take(params.heads as usize) {
-            for (pair, turn) in head.as_chunks_mut::<2>().0.iter_mut().zip(turns) {
-                let ([x, y], [cosine, sine]) = (*pair, *turn);
-                *pair = [x * cosine - y * sine, x * sine + y * cosine];
-            }
-        }
+        vectorised(
+            #[inline(always)]
+            || {
+                for head in row.chunks_exact_mut(2 * pairs).take(params.heads as usize) {
+                    for (pair, turn) in head.as_chunks_mut::<2>().0.iter_mut().zip(turns) {
+                        let ([x, y], [cosine, sine]) = (*pair, *turn);
+                        *pair = [x * cosine - y * sine, x * sine + y * cosine];
+                    }
+                }
+            },
+        );
     });
 }
 
