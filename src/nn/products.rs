@@ -29,8 +29,8 @@ type Quad<W> = [W; 4];
 /// Four inputs of all columns of a panel, column by column.
 pub type Panel<W> = [W; 4 * COLUMNS];
 
-/// Panels that are taken at once: that part of the matrix (32 KiB) stays in the first-level cache.
-const DEPTH: usize = 128;
+/// Panels that are taken at once: that part of the matrix (24 KiB) stays in the first-level cache.
+const DEPTH: usize = 96;
 
 /// That part of a row. Rows stand one below the other at this distance, so that one address finds them all.
 type Line = [Quad<i16>; DEPTH];
@@ -39,7 +39,7 @@ type Line = [Quad<i16>; DEPTH];
 pub(crate) type Sums = [i32; COLUMNS];
 
 /// Rows that are taken at once: they stay in the second-level cache while the matrix goes by.
-pub(crate) const BLOCK: usize = 256;
+pub(crate) const BLOCK: usize = 384;
 
 /// Panels that `outputs` columns fill, for each four inputs.
 pub fn panels(outputs: usize) -> usize {

@@ -72,8 +72,9 @@ fn linear(args: &mut Args<'_>) {
     let matrix = Matrix { outputs, depth, panels: Panels::Bytes(&weights[..panels(outputs) * depth]) };
     let scales: Vec<Scales> = columns[..outputs].chunks(COLUMNS).map(Scales::new).collect();
     let table = table.map(Gelu::new);
-    // Blocks of one size, of as many rows as are multiplied together: enough for the weights to be worth their way.
-    let block = rows.div_ceil(rows.div_ceil(BLOCK).max(1)).next_multiple_of(12);
+    // A thread of the pool takes its own batch, and others are busy with theirs; what another thread asks for, all of them share.
+    let share = rayon::current_thread_index().map_or(rows.div_ceil(rayon::current_num_threads()), |_| rows);
+    let block = share.next_multiple_of(12).clamp(24, BLOCK);
     let blocks = out[..rows * outputs].par_chunks_mut(block * outputs).zip(steps.par_chunks(block));
     blocks.zip(quantised.par_chunks(block * depth)).for_each(|((out, steps), quantised)| {
         multiply_rows(

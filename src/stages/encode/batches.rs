@@ -62,7 +62,11 @@ impl<'a> Batches<'a> {
         let most = most_tokens(device, width, inner);
         match lane.filter(|_| device.is_cpu()) {
             Some(tokens) => {
-                Self::with(sequences, tokens.min(most), |largest| (most / largest).min(rayon::current_num_threads()))
+                let threads = rayon::current_num_threads();
+                // Where there is little to do, all have a part of it.
+                let share = sequences.iter().map(|sequence| sequence.len()).sum::<usize>().div_ceil(threads);
+                let lanes = |largest: usize| (most / largest).min(threads);
+                Self::with(sequences, tokens.min(most).min(share).max(1), lanes)
             }
             None => Self::with(sequences, device.limits().batch_tokens.min(most), |_| 1),
         }
@@ -88,7 +92,7 @@ impl<'a> Batches<'a> {
         forward: impl Fn(&W, &TokenBatch) -> Result<Download<T>> + Sync,
     ) -> Result<Vec<T>> {
         let next = AtomicUsize::new(0);
-        let lane = |_| -> Result<(Vec<(&Vec<usize>, Vec<T>)>, (usize, W))> {
+        let lane = |_| -> Result<(Settled<'_, T>, (usize, W))> {
             let ready = match workspaces.take(self.largest) {
                 Some(ready) => ready,
                 None => (self.largest, make(self.largest)?),
@@ -97,7 +101,7 @@ impl<'a> Batches<'a> {
             while let Some(batch) = self.batches.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let tokens = TokenBatch::pack(batch.iter().map(|index| self.sequences[*index]));
                 let download = forward(&ready.1, &tokens)?;
-                if let Some((batch, download)) = flying.replace((batch, download)) {
+                if let Some((batch, download)) = flying.replace((batch.as_slice(), download)) {
                     settled.push((batch, Download::wait(download)?));
                 }
             }
@@ -123,6 +127,9 @@ impl<'a> Batches<'a> {
         Ok(rows)
     }
 }
+
+/// Batches and their rows.
+type Settled<'b, T> = Vec<(&'b [usize], Vec<T>)>;
 
 /// Workspaces that wait for the next batches, each with the tokens that it has room for.
 #[derive(Debug)]
@@ -150,5 +157,57 @@ impl<W> Workspaces<W> {
         if self.keeps {
             self.ready().push(workspace);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of two numbers: a sequence's tokens and its first id.
+    fn run(device: &Device, batches: &Batches<'_>, workspaces: &Workspaces<usize>) -> Vec<u32> {
+        let found = batches.run(2, workspaces, Ok, |room, batch| {
+            assert!(batch.ids.len() <= *room, "{} tokens in a workspace for {room}", batch.ids.len());
+            let rows: Vec<u32> =
+                batch.cu_seqlens.windows(2).flat_map(|ends| [ends[1] - ends[0], batch.ids[ends[0] as usize]]).collect();
+            device.request(&device.upload(&rows)?, 0..rows.len())
+        });
+        found.expect("it runs")
+    }
+
+    #[test]
+    fn rows_come_back_in_order_whatever_the_lanes() {
+        let ids: Vec<Vec<u32>> = (0..50).map(|index| vec![index; 1 + (index as usize * 7) % 23]).collect();
+        let sequences: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
+        let right: Vec<u32> = ids.iter().flat_map(|ids| [ids.len() as u32, ids[0]]).collect();
+        for budget in [None, Some(1 << 16), Some(1)] {
+            let device = Device::cpu().with_budget(budget);
+            for lane in [None, Some(1), Some(30), Some(10_000)] {
+                let batches = Batches::new(&device, &sequences, 4, 4, lane);
+                // What a budget does not hold is for the orchestration's buffers to refuse.
+                let free = Device::cpu();
+                let workspaces = Workspaces::new(&free);
+                assert_eq!(run(&free, &batches, &workspaces), right, "{budget:?}, {lane:?}");
+                assert_eq!(
+                    run(&free, &batches, &workspaces),
+                    right,
+                    "{budget:?}, {lane:?}, with workspaces that are there"
+                );
+                assert!(workspaces.ready().len() <= batches.lanes, "a workspace for each lane");
+            }
+        }
+    }
+
+    #[test]
+    fn a_budget_bounds_what_is_on_its_way_at_a_time() {
+        let ids = vec![0; 100];
+        let sequences = vec![ids.as_slice(); 64];
+        let device = |tokens: usize| Device::cpu().with_budget(Some((tokens * (40 * 8 + 8 * 32 + 64)) as u64));
+        for (tokens, lanes) in [(50, 1), (100, 1), (199, 1), (10_000, rayon::current_num_threads())] {
+            let batches = Batches::new(&device(tokens), &sequences, 8, 32, Some(100));
+            assert_eq!((batches.largest, batches.lanes), (100, lanes), "room for {tokens} tokens");
+        }
+        let batches = Batches::new(&Device::cpu(), &[], 8, 32, Some(100));
+        assert_eq!((batches.batches.len(), batches.lanes), (0, 1), "nothing to do");
     }
 }
