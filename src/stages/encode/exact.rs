@@ -23,7 +23,7 @@ const MOST_TOKENS: usize = 512;
 
 /// Tokens of a batch that one thread of the CPU takes through all layers: so many that weights are worth their way to the core, so few that
 /// activations stay near it, in a second-level cache for the most part.
-const LANE_TOKENS: usize = 384;
+const LANE_TOKENS: usize = 256;
 
 /// An encoder in integers with its weights on a device.
 #[derive(Debug)]
