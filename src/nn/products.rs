@@ -103,8 +103,8 @@ pub fn multiply(a: &[i16], matrix: Matrix<'_>, out: &mut [i32]) {
 
 /// As [`multiply`], with instructions of the caller's choice; what this CPU has not is replaced by [`Instructions::Portable`].
 pub fn multiply_with(instructions: Instructions, a: &[i16], matrix: Matrix<'_>, out: &mut [i32]) {
-    let (a, depth) = (a.as_chunks().0, matrix.depth);
-    let fits = matrix.outputs == 0 || a.len() == out.len() / matrix.outputs * depth;
+    let ((a, rest), depth) = (a.as_chunks(), matrix.depth);
+    let fits = matrix.outputs == 0 || (rest.is_empty() && a.len() == out.len() / matrix.outputs * depth);
     debug_assert!(fits, "the rows are not the matrix's");
     if fits {
         run(

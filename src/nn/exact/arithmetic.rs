@@ -28,8 +28,14 @@ pub fn round_shift(x: i32, shift: u32) -> i32 {
 /// `a * m / 2^shift`, halves rounded up, for `shift` from 1 to 63: the low 32 bits of the exact result.
 #[inline(always)]
 pub fn multiply_shift(a: i32, m: u32, shift: u32) -> i32 {
-    // |a m| < 2^63, and half a unit more wraps as it does in two words.
-    ((i64::from(a) * i64::from(m)).wrapping_add(1 << (shift - 1)) >> shift) as i32
+    round_product(i64::from(a) * i64::from(m), shift)
+}
+
+/// The low 32 bits of a product divided by 2^shift, halves rounded up, for `shift` from 1 to 63.
+#[inline(always)]
+fn round_product(product: i64, shift: u32) -> i32 {
+    // It is below 2^63, and half a unit more wraps as it does in two words.
+    (product.wrapping_add(1 << (shift - 1)) >> shift) as i32
 }
 
 /// The integer square root, rounded down.
@@ -105,8 +111,7 @@ pub fn mean(sum: i32, count: i32) -> i32 {
 pub fn gained(scaled: i32, reciprocal: Reciprocal, gain: i32, bias: i32) -> i32 {
     // |scaled * factor| <= 32,767 * 65,535 < 2^31. The definition turns both signs where the gain is negative, which is the same product.
     let product = i64::from(scaled * reciprocal.factor) * i64::from(gain);
-    let shift = (32 + reciprocal.exponent) as u32;
-    (((product + (1 << (shift - 1))) >> shift) as i32).wrapping_add(bias)
+    round_product(product, (32 + reciprocal.exponent) as u32).wrapping_add(bias)
 }
 
 /// One number of a unit row, Q15.
